@@ -1,0 +1,212 @@
+//! The daemon as a process of its own, against our fake Kinesis in this one. Prints a table; asserts
+//! only what must hold at any speed: nothing lost, nothing twice.
+//!
+//! `cargo bench --bench gateway` runs all; `cargo bench --bench gateway -- backlog live` some of
+//! `backlog shard failures outage month live`.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use support::daemon::{Daemon, configure};
+use support::draining::open;
+use support::fake_kinesis::{FakeKinesis, Fault, Options};
+use support::process::Process;
+use support::{reading, wait_for};
+
+const LONG: Duration = Duration::from_secs(1_800);
+const NO_BUS: &str = "unix:path=/nonexistent";
+
+fn fill(folder: &Path, readings: u64, sensors: u64) {
+    let queue = open(&folder.join("queue"));
+    let names: Vec<String> = (0..sensors).map(|n| format!("watch-{n}")).collect();
+    let mut batch = Vec::with_capacity(1_000);
+    for n in 0..readings {
+        batch.push(reading(&names[(n % sensors) as usize], n / sensors));
+        if batch.len() == 1_000 || n + 1 == readings {
+            queue.append(&batch).unwrap();
+            batch.clear();
+        }
+    }
+}
+
+fn configured(fake: &FakeKinesis) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = fake.endpoint();
+    configure(
+        folder.path(),
+        &format!("[kinesis]\nstream = \"hr-kinesis-stream\"\nendpoint = {endpoint:?}\n"),
+    );
+    folder
+}
+
+#[track_caller]
+fn assert_once(fake: &FakeKinesis, readings: u64) {
+    fake.seen(|seen| {
+        let (lost, twice) = seen.counts[1..].iter().fold((0, 0), |(lost, twice), count| {
+            (lost + u64::from(*count == 0), twice + u64::from(*count > 1))
+        });
+        assert_eq!((lost, twice, seen.counts.len() as u64 - 1), (0, 0, readings), "lost, twice, of");
+    });
+}
+
+fn wait_accepted(fake: &FakeKinesis, readings: u64) {
+    wait_for("all accepted", LONG, || {
+        fake.seen(|seen| seen.counts.len() as u64 > readings && !seen.counts[1..].contains(&0)).then_some(())
+    });
+}
+
+fn drain(name: &str, readings: u64, options: Options, failure_rate: f64) {
+    let fake = FakeKinesis::start(Options { keep_lines: false, ..options });
+    fake.fail_entries(failure_rate, 1);
+    let folder = configured(&fake);
+    fill(folder.path(), readings, 1);
+    let started = Instant::now();
+    let daemon = Daemon::start(folder.path(), NO_BUS);
+    let process = Process::of(daemon.pid());
+    let first = wait_for("the first record", LONG, || fake.seen(|seen| seen.first_accepted));
+    wait_accepted(&fake, readings);
+    let (cpu, peak) = (process.cpu_seconds(), process.peak_rss_mib());
+    daemon.wait_delivered(readings);
+    daemon.stop();
+    assert_once(&fake, readings);
+    fake.seen(|seen| {
+        let last = seen.last_accepted.unwrap();
+        let seconds = (last - first).as_secs_f64();
+        let entries = seen.accepted_entries + seen.rejected_entries;
+        println!(
+            "{name}: {readings} readings in {seconds:.2} s ({:.0}/s, {:.3} MB/s), first after {:.0} ms, \
+             {:.2} CPU s per million, peak {peak:.1} MiB, {} of {entries} entries rejected ({:.2} %)",
+            readings as f64 / seconds,
+            seen.accepted_bytes as f64 / 1e6 / seconds,
+            (first - started).as_secs_f64() * 1e3,
+            cpu * 1e6 / readings as f64,
+            seen.rejected_entries,
+            seen.rejected_entries as f64 * 100.0 / entries as f64,
+        );
+    });
+}
+
+fn shard() {
+    let limited = Options { limited: true, ..Options::default() };
+    drain("40,000 into one shard", 40_000, limited.clone(), 0.0);
+    drain("300,000 into one shard", 300_000, limited, 0.0);
+}
+
+/// The demo as the load: `sensors` simulated watches at `speed` Hz.
+fn demo(fake: &FakeKinesis, sensors: u64, speed: &str, length: &str) -> std::process::Child {
+    support::daemon::command(Path::new("/nonexistent"), NO_BUS)
+        .args(["demo", "--quiet", "--sensors", &sensors.to_string(), "--speed", speed, "--for", length])
+        .args(["--kinesis-endpoint", &fake.endpoint()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn outage() {
+    let fake = FakeKinesis::start(Options { keep_lines: false, ..Options::default() });
+    let mut child = demo(&fake, 1, "10", "75s");
+    std::thread::sleep(Duration::from_secs(5));
+    fake.set_down(true);
+    std::thread::sleep(Duration::from_secs(60));
+    fake.set_down(false);
+    let up = Instant::now();
+    // What was measured while it was down is at most 660 readings; later ones come as they are made.
+    wait_for("the outage's readings", LONG, || {
+        fake.seen(|seen| seen.counts.len() > 651 && !seen.counts[1..=650].contains(&0)).then_some(())
+    });
+    println!("60 s outage at 10 readings/s: all in {:.2} s after its end", up.elapsed().as_secs_f64());
+    assert!(child.wait().unwrap().success());
+    let readings = fake.seen(|seen| seen.counts.len() as u64 - 1);
+    assert_once(&fake, readings);
+}
+
+fn live() {
+    let fake = FakeKinesis::start(Options { keep_lines: true, ..Options::default() });
+    let mut child = demo(&fake, 10, "1", "60s");
+    std::thread::sleep(Duration::from_secs(50));
+    let process = Process::of(child.id());
+    let (rss, cpu) = (process.rss_mib(), process.cpu_seconds());
+    assert!(child.wait().unwrap().success());
+    println!("10 sensors at 1 Hz: {rss:.1} MiB resident, {:.0} CPU s a day", cpu / 50.0 * 86_400.0);
+
+    let fake = FakeKinesis::start(Options { keep_lines: true, ..Options::default() });
+    let mut child = demo(&fake, 1, "1", "120s");
+    std::thread::sleep(Duration::from_secs(110));
+    let cpu = Process::of(child.id()).cpu_seconds();
+    assert!(child.wait().unwrap().success());
+    println!("1 sensor at 1 Hz: {:.0} CPU s a day", cpu / 110.0 * 86_400.0);
+    let mut delays: Vec<i64> = fake.seen(|seen| seen.delays_ms.clone());
+    delays.sort_unstable();
+    let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
+    println!("notification to accepted, {} at 1 Hz: p50 {} ms, p99 {} ms", delays.len(), at(0.5), at(0.99));
+}
+
+fn month() {
+    const MONTH: u64 = 30 * 86_400;
+    let fake = FakeKinesis::start(Options { keep_lines: false, ..Options::default() });
+    fake.always(Some(Fault::Error(500, "InternalFailure")));
+    let folder = configured(&fake);
+    let started = Instant::now();
+    {
+        // As `commit_interval = "20s"` would; one by one it takes a quarter of an hour.
+        let queue = open(&folder.path().join("queue"));
+        for first in (0..MONTH).step_by(20) {
+            let batch: Vec<_> = (first..first + 20).map(|second| reading("watch-0", second)).collect();
+            queue.append(&batch).unwrap();
+        }
+    }
+    let disk = || support::process::folder_mib(&folder.path().join("queue"));
+    println!(
+        "30 days at 1 Hz: {:.0} MiB on disk (filled in {:.0} s)",
+        disk(),
+        started.elapsed().as_secs_f64()
+    );
+    let started = Instant::now();
+    let daemon = Daemon::start(folder.path(), NO_BUS);
+    daemon.wait_log("gateway running");
+    let ready = started.elapsed();
+    daemon.wait_log("cannot be reached");
+    std::thread::sleep(Duration::from_secs(20));
+    let process = Process::of(daemon.pid());
+    println!(
+        "  start to running {:.0} ms, {:.1} MiB resident, {:.1} peak",
+        ready.as_secs_f64() * 1e3,
+        process.rss_mib(),
+        process.peak_rss_mib()
+    );
+    fake.always(None);
+    let started = Instant::now();
+    wait_accepted(&fake, MONTH);
+    println!(
+        "  drained in {:.1} s, peak {:.1} MiB, {:.0} MiB on disk",
+        started.elapsed().as_secs_f64(),
+        process.peak_rss_mib(),
+        disk()
+    );
+    daemon.wait_delivered(MONTH);
+    daemon.stop();
+    assert_once(&fake, MONTH);
+    fill(folder.path(), 100_000, 1);
+    println!("  100,000 later: {:.0} MiB on disk", disk());
+}
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let all: [(&str, fn()); 6] = [
+        ("backlog", || drain("1,000,000 without shard limits", 1_000_000, Options::default(), 0.0)),
+        ("shard", shard),
+        ("failures", || drain("20 % of entries failing", 200_000, Options::default(), 0.2)),
+        ("outage", outage),
+        ("live", live),
+        ("month", month),
+    ];
+    for (name, run) in all {
+        if wanted.is_empty() || wanted.iter().any(|want| want == name) {
+            run();
+        }
+    }
+}

@@ -1,0 +1,52 @@
+# Sourced by the scripts beside it: installs what is missing, from the distribution's packages.
+# Works as root, or as a user who may sudo.
+
+# What the AWS SDK asks for, as in Cargo.toml.
+RUST_MINIMUM=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# install_packages PACKAGE...: those that are not there yet.
+install_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    echo "installing ${missing[*]}" >&2
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+rust_is_new_enough() {
+    local found
+    found=$(rustc --version 2>/dev/null | cut -d ' ' -f 2) || return 1
+    command -v cargo >/dev/null || return 1
+    [ -n "$found" ] && [ "$(printf '%s\n' "$RUST_MINIMUM" "$found" | sort -V | head -n 1)" = "$RUST_MINIMUM" ]
+}
+
+# What it takes to build. Debian keeps a recent Rust as rustc-web; its rustc is too old.
+prepare_build() {
+    install_packages ca-certificates gcc libc6-dev libdbus-1-dev pkg-config
+    rust_is_new_enough && return
+    install_packages rustc-web cargo-web
+    hash -r
+    rust_is_new_enough || {
+        echo "Rust $RUST_MINIMUM or newer is needed; found: $(rustc --version 2>&1)" >&2
+        exit 1
+    }
+}
+
+# The counterparts of the tests: a D-Bus daemon, and a Python with moto and dbus-fast.
+prepare_tests() {
+    install_packages curl dbus-daemon procps python3 python3-venv
+    local venv=target/test-venv
+    if ! cmp -s tests/requirements.txt "$venv/requirements.txt"; then
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+        cp tests/requirements.txt "$venv/"
+    fi
+}

@@ -1,0 +1,47 @@
+//! Where notifications come from: BlueZ, or a simulated watch.
+//!
+//! [`session`] decides, purely, how a subscription is kept for ever; [`bluez`] carries it out.
+
+pub mod bluez;
+pub mod recording;
+pub mod session;
+pub mod simulator;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::reading::{GapReason, Moment, SensorId};
+
+/// Most events between a source and the ingest; a source that fills it waits.
+pub const EVENTS_MAX: usize = 1024;
+
+/// Something a source saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceEvent {
+    /// Whose it is.
+    pub sensor: SensorId,
+    /// When it was seen.
+    pub at: Moment,
+    /// What it is.
+    pub kind: SourceEventKind,
+}
+
+/// What a source saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceEventKind {
+    /// A Heart Rate Measurement notification, as it was on the air.
+    Notification(Vec<u8>),
+    /// From now on there will be none, for this reason, until the next notification.
+    Down(GapReason),
+}
+
+/// A source of notifications.
+pub trait NotificationSource: Send {
+    /// Runs until `stop`, or until the source has no more. What it found is in `events` on return.
+    fn run(
+        self: Box<Self>,
+        events: mpsc::Sender<SourceEvent>,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, ()>;
+}

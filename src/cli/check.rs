@@ -1,0 +1,141 @@
+//! `hr-gatewayd check`: the effective configuration, and whether the world is ready for it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{Failure, layers};
+use crate::ble::bluez::scan;
+use crate::clock::SystemClock;
+use crate::config::{Config, Layers};
+use crate::drainer::blocking;
+use crate::drainer::kinesis::{Keys, KinesisSink};
+use crate::drainer::settle::{CallError, ErrorClass, advice};
+
+/// `check`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code 78 if the configuration is not valid, 1 if --online found something to mend.\n\n\
+                        Examples:\n  hr-gatewayd check\n  hr-gatewayd check --online --config ./config.toml"
+)]
+pub struct CheckArgs {
+    /// Also try the adapter, the clock, the disk, the credentials and the stream.
+    #[arg(long)]
+    online: bool,
+}
+
+/// Runs it.
+pub async fn check(config_path: Option<PathBuf>, args: CheckArgs) -> Result<ExitCode, Failure> {
+    let layers = layers(config_path)?;
+    let config = layers.config()?;
+    print(&layers, "", &serde_json::to_value(&config)?);
+    if !args.online {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!();
+    let mut all_good = true;
+    let findings = [
+        ("adapter", adapter().await),
+        ("clock", clock(&config).await),
+        ("disk", disk(&config)),
+        ("sink", sink(&config).await),
+    ];
+    for (what, finding) in findings {
+        match finding {
+            Ok(good) => println!("ok    {what}: {good}"),
+            Err(bad) => {
+                all_good = false;
+                println!("FAIL  {what}: {bad}");
+            }
+        }
+    }
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One line per key: `queue.items_max = 20000000    # default`.
+fn print(layers: &Layers, key: &str, value: &Value) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                print(layers, &key, value);
+            }
+        }
+        Value::Array(blocks) if blocks.iter().any(Value::is_object) => {
+            for (index, block) in blocks.iter().enumerate() {
+                print(layers, &format!("{key}.{index}"), block);
+            }
+        }
+        Value::Null => {}
+        value => {
+            let shown = if key.ends_with(".passkey") { "\"******\"".to_owned() } else { value.to_string() };
+            println!("{:<60} # {}", format!("{key} = {shown}"), layers.origin(key));
+        }
+    }
+}
+
+async fn adapter() -> Result<String, String> {
+    let adapters = scan::adapters().await.map_err(|error| format!("{error} (systemctl status bluetooth)"))?;
+    match adapters.iter().find(|(_, powered)| *powered) {
+        Some((name, _)) => Ok(format!("{name} is powered")),
+        None if adapters.is_empty() => {
+            Err("none found: plug one in, or see `rfkill list` and `dmesg`".into())
+        }
+        None => Err("none is powered: `bluetoothctl power on`, or `rfkill unblock bluetooth`".into()),
+    }
+}
+
+async fn clock(config: &Config) -> Result<String, String> {
+    let clock = SystemClock::new(config.clock.synchronization).map_err(|error| error.to_string())?;
+    let asked = clock.clone();
+    blocking(move || asked.poll_synchronized()).await;
+    match clock.is_synchronized() {
+        true => Ok("synchronized".into()),
+        false => {
+            Err("not synchronized: see `timedatectl`, or set clock.synchronization = \"trusted\" if it is \
+                      right by other means; readings are kept and marked meanwhile"
+                .into())
+        }
+    }
+}
+
+fn disk(config: &Config) -> Result<String, String> {
+    let path = &config.queue.path;
+    let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let stat = rustix::fs::statvfs(existing).map_err(|error| format!("{}: {error}", existing.display()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let headroom = config.queue.disk_headroom;
+    let (free_mib, path) = (free >> 20, path.display());
+    match free >= headroom.0 {
+        true => Ok(format!("{free_mib} MiB free for {path}")),
+        false => Err(format!(
+            "{free_mib} MiB free for {path}, less than queue.disk_headroom = {headroom}: make room"
+        )),
+    }
+}
+
+async fn sink(config: &Config) -> Result<String, String> {
+    let Some(stream) = &config.kinesis.stream else {
+        return match &config.directory.path {
+            Some(path) => std::fs::create_dir_all(path)
+                .map(|()| format!("folder {}", path.display()))
+                .map_err(|error| format!("folder {}: {error}", path.display())),
+            None => Err("none: set [kinesis] stream and region, or [directory] path".into()),
+        };
+    };
+    let timeout = config.drain.request_timeout.0;
+    let kinesis = KinesisSink::new(stream, &config.kinesis, timeout, Keys::DefaultChain).await;
+    match kinesis.probe().await {
+        Ok(()) => Ok(format!("stream {stream} takes this gateway's calls")),
+        Err(error) => Err(explain(stream, &error)),
+    }
+}
+
+fn explain(stream: &str, error: &CallError) -> String {
+    match error.class {
+        ErrorClass::Blocked => format!("stream {stream}: {error}: {}", advice(&error.code)),
+        _ => format!("stream {stream}: {error}: check the network and [kinesis] region and endpoint"),
+    }
+}

@@ -1,0 +1,218 @@
+//! `hr-gatewayd demo`: the main job with a simulated watch.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::run::{self, Interrupts};
+use super::{EXIT_UNBALANCED, Failure};
+use crate::ble::recording;
+use crate::ble::simulator::{Script, Simulator};
+use crate::clock::SystemClock;
+use crate::config::{Config, KinesisConfig, Span};
+use crate::drainer::RecordSink;
+use crate::drainer::batch::Record;
+use crate::drainer::directory::DirectorySink;
+use crate::drainer::kinesis::{Keys, KinesisSink};
+use crate::drainer::settle::{CallError, EntryVerdict};
+use crate::gateway::Gateway;
+use crate::queue::ReadingQueue;
+use crate::queue::capacity::Capacity;
+use crate::queue::durable::DurableQueue;
+use crate::queue::segment::SegmentCodec;
+use crate::reading::SensorId;
+use crate::wire::{Envelope, WireRecord};
+
+/// The region of a demo's endpoint where none is given: test servers take any.
+const DEMO_REGION: &str = "us-east-1";
+
+/// `demo`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A made-up watch is played for 30 s unless --for or --replay says otherwise. The last line \
+                        on stdout is the ledger as JSON; the exit code is 0 only if it balances and nothing was \
+                        left behind.\n\nExamples:\n  hr-gatewayd demo --for 10s\n  \
+                        hr-gatewayd demo --replay run.csv --speed 100 --output /tmp/readings\n  \
+                        hr-gatewayd demo --kinesis-endpoint http://127.0.0.1:5000 --stream hr-kinesis-stream"
+)]
+pub struct DemoArgs {
+    /// Play a recording (CSV: `offset_s,heart_rate_bpm`, or `rr_ms`) and end with it.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Play this many times faster than real time.
+    #[arg(long, default_value = "1", value_parser = parse_speed)]
+    speed: f64,
+    /// Stop after this much real time.
+    #[arg(long = "for", value_name = "DURATION")]
+    stop_after: Option<Span>,
+    /// Write NDJSON into this folder [default: a new one in the temporary directory].
+    #[arg(long, value_name = "DIR", conflicts_with = "kinesis_endpoint")]
+    output: Option<PathBuf>,
+    /// Drain into this Kinesis endpoint instead.
+    #[arg(long, value_name = "URL")]
+    kinesis_endpoint: Option<String>,
+    /// The stream there.
+    #[arg(long, default_value = "hr-kinesis-stream")]
+    stream: String,
+    /// How many watches to simulate.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=100))]
+    sensors: u16,
+    /// Do not show the readings.
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (0.01..=1e6).contains(&speed) { Ok(speed) } else { Err("allowed is 0.01 to 1000000".into()) }
+}
+
+/// Runs it.
+pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
+    crate::telemetry::init("info")?;
+    const MADE_UP_LENGTH: Duration = Duration::from_secs(30);
+    let (script, stop_after) = match &args.replay {
+        Some(path) => (Script::Replay(recording::read(path)?), args.stop_after.map(|span| span.0)),
+        None => (Script::MadeUp, Some(args.stop_after.map_or(MADE_UP_LENGTH, |span| span.0))),
+    };
+    let config = Config::default();
+    let folder = Scratch::new()?;
+    let (sink, place) = sink(&args, &config, &folder).await;
+    let sink = if args.quiet { sink } else { Arc::new(Shown { sink }) };
+    let capacity = Capacity { disk_headroom: 0, ..Capacity::from_config(&config.queue) };
+    let queue = DurableQueue::open(&folder.path.join("queue"), capacity, SegmentCodec::default())?.queue;
+    let queue: Arc<dyn ReadingQueue> = Arc::new(queue);
+    let clock = SystemClock::new(config.clock.synchronization)?;
+    let watches: Vec<SensorId> =
+        (1..=args.sensors).map(|n| format!("demo-watch-{n}").parse()).collect::<Result<_, _>>()?;
+    let states = watches.iter().map(|sensor| (sensor.clone(), true)).collect();
+    eprintln!("simulated watch → queue in {} → {place}", folder.path.join("queue").display());
+
+    let stop = CancellationToken::new();
+    let gateway = Gateway {
+        envelope: Envelope { gateway: "demo-gateway".parse()?, epoch: queue.epoch() },
+        queue: queue.clone(),
+        sink: Some(sink),
+        source: Box::new(Simulator {
+            sensors: watches,
+            script,
+            speed: args.speed,
+            stop_after,
+            clock: clock.clone(),
+        }),
+        clock,
+        control_socket: None,
+        states: watch::channel(states).1,
+        source_rounds: None,
+        config,
+    };
+    let mut interrupts = Interrupts::new()?;
+    let running = gateway.run(stop.clone());
+    tokio::pin!(running);
+    let result = tokio::select! {
+        result = &mut running => result,
+        () = interrupts.next() => {
+            stop.cancel();
+            running.await
+        }
+    };
+    let status = run::status_of(queue).await?;
+    let left_behind = status.totals.readings.queued
+        + status.totals.gap_records.queued
+        + status.totals.readings.dead_lettered
+        + status.totals.readings.evicted;
+    println!("{}", serde_json::to_string(&status.totals)?);
+    result?;
+    if status.balances && left_behind == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("hr-gatewayd: not all readings arrived; the queue is kept in {}", folder.keep().display());
+    Ok(ExitCode::from(EXIT_UNBALANCED))
+}
+
+async fn sink(args: &DemoArgs, config: &Config, folder: &Scratch) -> (Arc<dyn RecordSink>, String) {
+    let Some(endpoint) = &args.kinesis_endpoint else {
+        let output = args.output.clone().unwrap_or_else(|| folder.path.with_extension("readings"));
+        let place = output.display().to_string();
+        return (Arc::new(DirectorySink::new(output, config.directory.file_size_max.0)), place);
+    };
+    let has_credentials =
+        ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|name| std::env::var_os(name).is_some());
+    let has_region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| std::env::var_os(name).is_some());
+    let kinesis = KinesisConfig {
+        endpoint: Some(endpoint.clone()),
+        region: (!has_region).then(|| DEMO_REGION.to_owned()),
+        ..KinesisConfig::default()
+    };
+    let keys = if has_credentials { Keys::DefaultChain } else { Keys::MadeUp };
+    let sink = KinesisSink::new(&args.stream, &kinesis, config.drain.request_timeout.0, keys).await;
+    (Arc::new(sink), format!("stream {} at {endpoint}", args.stream))
+}
+
+/// A folder of this demo's own; gone with it unless kept.
+struct Scratch {
+    path: PathBuf,
+    keep: std::cell::Cell<bool>,
+}
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("hr-gatewayd-demo-{:08x}", fastrand::u32(..)));
+        std::fs::create_dir(&path)?;
+        Ok(Self { path, keep: std::cell::Cell::new(false) })
+    }
+
+    fn keep(&self) -> &std::path::Path {
+        self.keep.set(true);
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.keep.get() {
+            _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Shows each reading when the sink beneath has accepted it.
+struct Shown {
+    sink: Arc<dyn RecordSink>,
+}
+
+impl RecordSink for Shown {
+    fn put<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<EntryVerdict>, CallError>> {
+        Box::pin(async move {
+            let verdicts = self.sink.put(records).await?;
+            let mut out = std::io::stdout().lock();
+            for (record, verdict) in records.iter().zip(&verdicts) {
+                if matches!(verdict, EntryVerdict::Accepted { .. }) {
+                    // A reader that went away (`| head`) does not stop the demo.
+                    record.data.split(|byte| *byte == b'\n').for_each(|line| _ = show(&mut out, line));
+                }
+            }
+            Ok(verdicts)
+        })
+    }
+}
+
+fn show(out: &mut impl Write, line: &[u8]) -> std::io::Result<()> {
+    let Ok(record) = serde_json::from_slice::<WireRecord<'_>>(line) else { return Ok(()) };
+    let WireRecord { timestamp, sensor_id, sequence, .. } = &record;
+    match (record.heart_rate, record.gap_reason) {
+        (Some(heart_rate), _) => {
+            let rr = record.rr_intervals_ms.iter().map(|ms| format!(" {ms:.1}")).collect::<String>();
+            let rr = if rr.is_empty() { rr } else { format!("   RR{rr} ms") };
+            writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} {heart_rate:>3} bpm{rr}")
+        }
+        (None, reason) => writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} gap: {reason:?}"),
+    }
+}

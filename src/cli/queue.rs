@@ -1,0 +1,298 @@
+//! `hr-gatewayd queue`: look into the queue and mend it.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Failure, layers, run};
+use crate::config::Config;
+use crate::control::{self, ControlError, Reply, Request, Selection};
+use crate::queue::capacity::Capacity;
+use crate::queue::durable::DurableQueue;
+use crate::queue::{QueueError, ReadingQueue, Status};
+use crate::wire::{Envelope, WireRecord};
+
+/// `queue`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Works on a running gateway (which answers itself) and on a stopped one.\n\nExamples:\n  \
+                        hr-gatewayd queue status\n  hr-gatewayd queue export --format csv --output backlog.csv\n  \
+                        hr-gatewayd queue dead-letters\n  hr-gatewayd queue requeue --all\n  \
+                        hr-gatewayd queue drop 4711 4712"
+)]
+pub struct QueueArgs {
+    /// The queue's folder, instead of the configured one.
+    #[arg(long, global = true, value_name = "DIR")]
+    path: Option<PathBuf>,
+    #[command(subcommand)]
+    command: QueueCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// The ledger, by sensor. Exit code 1 if it does not balance.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write every queued item to a file or stdout; takes nothing out.
+    Export {
+        /// NDJSON as it would be sent, or CSV.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// The file; by default stdout.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// List what the sink refused for good, and why.
+    DeadLetters {
+        /// Print JSON, one line each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put dead letters back into the queue.
+    Requeue(Which),
+    /// Discard dead letters for good (counted as evicted).
+    Drop(Which),
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Format {
+    #[default]
+    Ndjson,
+    Csv,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// All of them.
+    #[arg(long)]
+    all: bool,
+    /// Their sequences, as `queue dead-letters` shows them.
+    sequences: Vec<u64>,
+}
+
+impl From<Which> for Selection {
+    fn from(which: Which) -> Self {
+        if which.all { Self::All } else { Self::Sequences(which.sequences) }
+    }
+}
+
+/// Runs it.
+pub fn queue(config_path: Option<PathBuf>, args: QueueArgs) -> Result<ExitCode, Failure> {
+    let mut config = layers(config_path)?.config()?;
+    if let Some(path) = args.path {
+        config.queue.path = path;
+    }
+    match args.command {
+        QueueCommand::Status { json } => status(&config, json),
+        QueueCommand::Export { format, output } => export(&config, format, output),
+        QueueCommand::DeadLetters { json } => dead_letters(&config, json),
+        QueueCommand::Requeue(which) => {
+            change(&config, Request::Requeue(which.into()), "put back into the queue")
+        }
+        QueueCommand::Drop(which) => change(&config, Request::Drop(which.into()), "discarded"),
+    }
+}
+
+/// Asks the running gateway, or opens the store of a stopped one.
+fn perform(
+    config: &Config,
+    request: &Request,
+    hear: &mut dyn FnMut(Reply) -> io::Result<()>,
+) -> Result<u64, Failure> {
+    // A gateway that starts or stops has its store open and its socket not yet, or no longer.
+    const TRIES: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(100);
+    let path = &config.queue.path;
+    let mut tries = 0;
+    let queue = loop {
+        if let Some(answer) = control::ask(path, request, hear) {
+            return Ok(answer?);
+        }
+        if let Err(error) = path.join("db").metadata() {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => "run this as root",
+                _ => "name the queue's folder with --path",
+            };
+            return Err(format!("no queue at {}: {error}; {hint}", path.display()).into());
+        }
+        let capacity = Capacity::from_config(&config.queue);
+        match DurableQueue::open_existing(path, capacity, run::codec(&config.queue)?) {
+            Err(QueueError::InUse(_)) if tries < TRIES => tries += 1,
+            opened => break opened?,
+        }
+        std::thread::sleep(PAUSE);
+    };
+    let envelope = Envelope { gateway: run::gateway_id(config)?, epoch: queue.epoch() };
+    let count = control::execute(&queue, &envelope, request, hear)?;
+    if queue.unreadable() > 0 {
+        eprintln!("{} segments cannot be read and were passed over", queue.unreadable());
+    }
+    drop(queue);
+    give_back_to_owner(path)?;
+    Ok(count)
+}
+
+/// What root wrote into the daemon's folder must stay the daemon's.
+fn give_back_to_owner(folder: &Path) -> io::Result<()> {
+    let owner = folder.metadata()?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.metadata()?.uid() != owner.uid() {
+            std::os::unix::fs::chown(entry.path(), Some(owner.uid()), Some(owner.gid()))?;
+        }
+    }
+    Ok(())
+}
+
+fn status(config: &Config, json: bool) -> Result<ExitCode, Failure> {
+    let mut status = None;
+    perform(config, &Request::Status, &mut |reply| {
+        if let Reply::Status(answer) = reply {
+            status = Some(answer);
+        }
+        Ok(())
+    })?;
+    let status: Status = *status.ok_or(ControlError::Remote("no status".into()))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        println!(
+            "{:<24} {:>10} {:>10} {:>9} {:>6} {:>8} {:>9} {:>6}",
+            "sensor", "received", "delivered", "queued", "dead", "evicted", "malformed", "gaps"
+        );
+        for sensor in &status.sensors {
+            let (readings, gaps) = (sensor.readings, sensor.gap_records);
+            println!(
+                "{:<24} {:>10} {:>10} {:>9} {:>6} {:>8} {:>9} {:>6}",
+                sensor.sensor,
+                readings.received,
+                readings.delivered,
+                readings.queued,
+                readings.dead_lettered,
+                readings.evicted,
+                sensor.malformed,
+                gaps.received
+            );
+        }
+        println!(
+            "the ledger {}",
+            if status.balances { "balances" } else { "DOES NOT BALANCE; please report it" }
+        );
+    }
+    Ok(if status.balances { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn export(config: &Config, format: Format, output: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    let to_terminal = output.is_none() && io::stdout().is_terminal();
+    let out: Box<dyn Write> = match output {
+        Some(path) => Box::new(File::create(path)?),
+        None => Box::new(io::stdout()),
+    };
+    let mut out = BufWriter::new(out);
+    let progress = progress_bar(!to_terminal);
+    if let Format::Csv = format {
+        writeln!(out, "{}", CSV_COLUMNS.join(","))?;
+    }
+    let count = perform(config, &Request::Export, &mut |reply| match (reply, format) {
+        (Reply::Line(line), Format::Ndjson) => writeln!(out, "{line}"),
+        (Reply::Line(line), Format::Csv) => write_csv(&mut out, &line),
+        (Reply::Progress(done, total), _) => {
+            progress.set_length(total);
+            progress.set_position(done);
+            Ok(())
+        }
+        _ => Ok(()),
+    })?;
+    out.flush()?;
+    progress.finish_and_clear();
+    eprintln!("{count} items");
+    Ok(ExitCode::SUCCESS)
+}
+
+const CSV_COLUMNS: [&str; 14] = [
+    "timestamp",
+    "heart_rate",
+    "reading_id",
+    "gateway_id",
+    "sensor_id",
+    "session_id",
+    "sequence",
+    "sensor_contact",
+    "energy_expended_kj",
+    "rr_intervals_ms",
+    "gap_reason",
+    "gap_start",
+    "gap_end",
+    "clock",
+];
+
+fn write_csv(out: &mut impl Write, line: &str) -> io::Result<()> {
+    let record: WireRecord<'_> = serde_json::from_str(line)?;
+    let text = |value: Option<String>| value.unwrap_or_default();
+    // As in a recording: a list in one cell, separated by spaces.
+    let rr: Vec<String> = record.rr_intervals_ms.iter().map(ToString::to_string).collect();
+    let reason = record.gap_reason.and_then(|reason| serde_json::to_value(reason).ok());
+    let cells = [
+        record.timestamp.into_owned(),
+        text(record.heart_rate.map(|value| value.to_string())),
+        record.reading_id.into_owned(),
+        record.gateway_id.into_owned(),
+        record.sensor_id.into_owned(),
+        record.session_id.into_owned(),
+        record.sequence.to_string(),
+        text(record.sensor_contact.map(|value| value.to_string())),
+        text(record.energy_expended_kj.map(|value| value.to_string())),
+        rr.join(" "),
+        text(reason.and_then(|reason| reason.as_str().map(str::to_owned))),
+        text(record.gap_start.map(std::borrow::Cow::into_owned)),
+        text(record.gap_end.map(std::borrow::Cow::into_owned)),
+        text(serde_json::to_value(record.clock)?.as_str().map(str::to_owned)),
+    ];
+    let mut csv = csv::WriterBuilder::new().from_writer(Vec::new());
+    csv.write_record(&cells)?;
+    out.write_all(&csv.into_inner().map_err(|error| error.into_error())?)
+}
+
+fn dead_letters(config: &Config, json: bool) -> Result<ExitCode, Failure> {
+    let count = perform(config, &Request::DeadLetters, &mut |reply| {
+        let Reply::DeadLetter { sequence, reason, line } = &reply else { return Ok(()) };
+        let mut out = io::stdout().lock();
+        match json {
+            true => writeln!(out, "{}", serde_json::to_string(&reply)?),
+            false => writeln!(out, "{sequence}  {reason}\n    {line}"),
+        }
+    })?;
+    eprintln!("{count} dead letters");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn change(config: &Config, request: Request, done: &str) -> Result<ExitCode, Failure> {
+    let progress = progress_bar(true);
+    let count = perform(config, &request, &mut |reply| {
+        if let Reply::Progress(position, total) = reply {
+            progress.set_length(total);
+            progress.set_position(position);
+        }
+        Ok(())
+    })?;
+    progress.finish_and_clear();
+    println!("{count} dead letters {done}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// On a terminal only, and on stderr.
+fn progress_bar(wanted: bool) -> ProgressBar {
+    let target = if wanted { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len}, {eta} left");
+    ProgressBar::with_draw_target(None, target).with_style(style.expect("the template is right"))
+}

@@ -1,0 +1,117 @@
+//! Items → records → batches. Pure.
+//!
+//! A record carries one sensor's readings, one per line, so that a partition key keeps a sensor on one
+//! shard. Its size adapts by itself: what is waiting goes in, so a live sensor has one reading per
+//! record and a backlog as many as are allowed.
+
+use std::time::Duration;
+
+use crate::clock::Anchor;
+use crate::config::{DrainConfig, RECORD_READINGS_MAX};
+use crate::reading::{Item, SensorId};
+use crate::wire::{self, Envelope};
+
+/// Most entries in one PutRecords call (API reference, PutRecords).
+pub const BATCH_RECORDS_MAX: usize = 500;
+/// Largest record. Kinesis takes 1 MiB; a fifth of that leaves a throttled shard finer grains to
+/// accept, and costs nothing: pricing rounds to 25 KB at the coarsest.
+pub const RECORD_BYTES_MAX: usize = 192 << 10;
+
+/// What one PutRecords entry carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The sensor, which is the partition key.
+    pub sensor: SensorId,
+    /// NDJSON, one line for each of `sequences`.
+    pub data: Vec<u8>,
+    /// The items in it, in the order of the lines.
+    pub sequences: Vec<u64>,
+}
+
+impl Record {
+    /// What counts towards the limits of a call: data and partition key, bytes.
+    pub fn bytes(&self) -> usize {
+        self.data.len() + self.sensor.as_str().len()
+    }
+
+    /// Two records with half of the lines each; `None` where there is only one.
+    pub fn split(&self) -> Option<(Record, Record)> {
+        let half = self.sequences.len() / 2;
+        let last_line = half.checked_sub(1)?;
+        let end = self.data.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(last_line)?.0 + 1;
+        let part = |data: &[u8], sequences: &[u64]| Record {
+            sensor: self.sensor.clone(),
+            data: data.to_vec(),
+            sequences: sequences.to_vec(),
+        };
+        Some((
+            part(&self.data[..end], &self.sequences[..half]),
+            part(&self.data[end..], &self.sequences[half..]),
+        ))
+    }
+}
+
+/// The bounds of records and calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most lines in a record.
+    pub record_readings_max: usize,
+    /// Most bytes in a call.
+    pub batch_bytes_max: usize,
+    /// Most calls in flight.
+    pub calls_in_flight_max: usize,
+    /// Ceiling of the delay between tries of what fails by itself.
+    pub retry_delay_max: Duration,
+    /// Ceiling of the delay between tries of what a person must mend.
+    pub blocked_delay_max: Duration,
+}
+
+impl Limits {
+    /// The bounds that `config` sets.
+    pub fn from_config(config: &DrainConfig) -> Self {
+        Self {
+            record_readings_max: config.record_readings_max.clamp(1, RECORD_READINGS_MAX),
+            batch_bytes_max: config.batch_bytes_max.0 as usize,
+            calls_in_flight_max: config.calls_in_flight_max,
+            retry_delay_max: config.retry_delay_max.0,
+            blocked_delay_max: config.blocked_delay_max.0,
+        }
+    }
+}
+
+/// Packs `items` by sensor. Lines of a record ascend by sequence, whatever the order of `items`.
+pub fn pack(items: Vec<Item>, envelope: &Envelope, anchors: &[Anchor], readings_max: usize) -> Vec<Record> {
+    let mut groups: Vec<(SensorId, Vec<Item>)> = Vec::new();
+    let mut records = Vec::new();
+    for item in items {
+        let known = groups.iter().position(|(sensor, _)| *sensor == item.sensor);
+        let index = known.unwrap_or_else(|| {
+            groups.push((item.sensor.clone(), Vec::new()));
+            groups.len() - 1
+        });
+        let group = &mut groups[index].1;
+        group.push(item);
+        if group.len() == readings_max {
+            write_records(std::mem::take(group), envelope, anchors, &mut records);
+        }
+    }
+    for (_, group) in groups {
+        write_records(group, envelope, anchors, &mut records);
+    }
+    records
+}
+
+fn write_records(mut items: Vec<Item>, envelope: &Envelope, anchors: &[Anchor], records: &mut Vec<Record>) {
+    items.sort_unstable_by_key(|item| item.sequence);
+    let mut items = items.into_iter().peekable();
+    while let Some(first) = items.peek() {
+        let mut record = Record { sensor: first.sensor.clone(), data: Vec::new(), sequences: Vec::new() };
+        while record.data.len() < RECORD_BYTES_MAX
+            && let Some(item) = items.next()
+        {
+            wire::write_line(&item, envelope, anchors, &mut record.data);
+            record.sequences.push(item.sequence);
+        }
+        records.push(record);
+    }
+}

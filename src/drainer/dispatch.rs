@@ -1,0 +1,378 @@
+//! What to send next, and what an answer changes. Pure: time comes in, steps come out.
+//!
+//! [`Dispatcher::poll`] says what to do; `handle_*` tell it what happened. It keeps the *claimed*
+//! sequences: fetched from the queue and not yet settled. What must hold:
+//!
+//! * A claimed item is in exactly one place: waiting, in flight, suspect, or accepted and about to be
+//!   removed. So nothing is sent twice unless an answer was lost.
+//! * When the endpoint fails as a whole, claims are given back: the queue is the only memory of an
+//!   outage, and what is sent after it is encoded anew (the clock may have been corrected meanwhile).
+//! * A reading is dead-lettered only alone, and only if the sink accepted something else since it was
+//!   first refused: a sink that refuses everything costs nothing.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::batch::{BATCH_RECORDS_MAX, Limits, Record};
+use super::pace::Pacer;
+use super::settle::{CallError, EntryVerdict, ErrorClass, Settlement, Transition};
+use crate::backoff::Backoff;
+use crate::config::DrainOrder;
+use crate::queue::sequence_set::SequenceSet;
+
+/// Items fetched at once.
+pub const FETCH_ITEMS: usize = 2_500;
+/// Most items claimed at once: bounds the drainer's memory, at about 230 bytes encoded each.
+pub const CLAIMED_ITEMS_MAX: u64 = 10_000;
+const RETRY_BASE: Duration = Duration::from_millis(100);
+/// So long may calls go through without a record accepted before it is said.
+const BARREN_MAX: Duration = Duration::from_secs(10);
+/// So many readings refused alone, and nothing accepted between them: the sink refuses everything.
+const REFUSED_ALONE_MAX: u32 = 8;
+const BLOCKED_BASE: Duration = Duration::from_secs(1);
+
+/// What the driver does next.
+#[derive(Debug)]
+pub enum Step {
+    /// Peek at so many items beyond [`Dispatcher::claimed`] and hand them to
+    /// [`Dispatcher::handle_fetched`].
+    Fetch(usize),
+    /// Send, and hand the answer to [`Dispatcher::handle_answer`].
+    Send(Batch),
+    /// Nothing until then, or until something happens.
+    Wait(Option<Duration>),
+}
+
+/// One call's records.
+#[derive(Debug)]
+pub struct Batch {
+    /// The records.
+    pub records: Vec<Record>,
+    attempts: Vec<u32>,
+    /// For a batch that is being searched for what the sink refuses: when that began.
+    suspect_since: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    record: Record,
+    attempts: u32,
+    not_before: Duration,
+}
+
+#[derive(Debug)]
+struct Suspect {
+    records: Vec<Record>,
+    /// The number of accepted calls when it was first refused.
+    since: u64,
+    /// A single reading that was refused alone; it waits for the sink to accept anything else.
+    alone: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Flowing,
+    /// One call at a time, not before `until`.
+    Probing {
+        class: ErrorClass,
+        until: Duration,
+        attempt: u32,
+    },
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Dispatcher {
+    limits: Limits,
+    order: DrainOrder,
+    retry: Backoff,
+    blocked: Backoff,
+    claimed: SequenceSet,
+    claimed_count: u64,
+    waiting: VecDeque<Waiting>,
+    waiting_items: usize,
+    suspects: VecDeque<Suspect>,
+    in_flight: usize,
+    /// The queue may hold items that are not claimed.
+    more: bool,
+    newest_seen: u64,
+    mode: Mode,
+    /// What was reported as failing, and since when.
+    failing: Option<(ErrorClass, Duration)>,
+    /// Since when no call had a single record accepted.
+    barren_since: Option<Duration>,
+    /// Readings refused alone since the last acceptance.
+    refused_alone: u32,
+    pacer: Pacer,
+    accepted_calls: u64,
+    random: fastrand::Rng,
+}
+
+impl Dispatcher {
+    /// A dispatcher that first looks into the queue.
+    pub fn new(limits: Limits, order: DrainOrder, random: fastrand::Rng) -> Self {
+        let backoff = |base: Duration, ceiling: Duration| {
+            Backoff::new(base.min(ceiling), ceiling).expect("the configuration's ceilings are above zero")
+        };
+        Self {
+            retry: backoff(RETRY_BASE, limits.retry_delay_max),
+            blocked: backoff(BLOCKED_BASE, limits.blocked_delay_max),
+            limits,
+            order,
+            claimed: SequenceSet::default(),
+            claimed_count: 0,
+            waiting: VecDeque::new(),
+            waiting_items: 0,
+            suspects: VecDeque::new(),
+            in_flight: 0,
+            more: true,
+            newest_seen: 0,
+            mode: Mode::Flowing,
+            failing: None,
+            barren_since: None,
+            refused_alone: 0,
+            pacer: Pacer::default(),
+            accepted_calls: 0,
+            random,
+        }
+    }
+
+    /// The sequences that are fetched and not settled.
+    pub fn claimed(&self) -> &SequenceSet {
+        &self.claimed
+    }
+
+    /// Whether nothing is claimed and the queue was seen empty.
+    pub fn is_idle(&self) -> bool {
+        !self.more && self.claimed.is_empty()
+    }
+
+    /// Something was appended or put back.
+    pub fn handle_appended(&mut self) {
+        self.more = true;
+    }
+
+    /// What to do now.
+    pub fn poll(&mut self, now: Duration) -> Step {
+        let calls_max = match self.mode {
+            Mode::Probing { until, .. } if now < until => return Step::Wait(Some(until)),
+            Mode::Probing { .. } => 1,
+            Mode::Flowing => self.limits.calls_in_flight_max,
+        };
+        if self.in_flight >= calls_max {
+            return Step::Wait(None);
+        }
+        let newest_first = self.order == DrainOrder::NewestFirst;
+        if self.more
+            && self.claimed_count < CLAIMED_ITEMS_MAX
+            && (newest_first || self.waiting_items < FETCH_ITEMS)
+        {
+            return Step::Fetch(FETCH_ITEMS);
+        }
+        let mut wake = None;
+        let mut wait_until = |at: Duration| wake = Some(wake.map_or(at, |earlier: Duration| earlier.min(at)));
+        let proven = |suspect: &Suspect| !suspect.alone || self.accepted_calls > suspect.since;
+        if let Some(index) = self.suspects.iter().position(proven)
+            && let Some(Suspect { records, since, .. }) = self.suspects.remove(index)
+        {
+            self.in_flight += 1;
+            return Step::Send(Batch {
+                attempts: vec![0; records.len()],
+                records,
+                suspect_since: Some(since),
+            });
+        }
+        let mut batch = Batch { records: Vec::new(), attempts: Vec::new(), suspect_since: None };
+        let mut bytes = 0;
+        let mut index = 0;
+        while index < self.waiting.len() && batch.records.len() < BATCH_RECORDS_MAX {
+            let next = &self.waiting[index];
+            if next.not_before > now {
+                wait_until(next.not_before);
+                index += 1;
+                continue;
+            }
+            if bytes > 0 && bytes + next.record.bytes() > self.limits.batch_bytes_max {
+                break;
+            }
+            if let Err(wait) = self.pacer.admit(&next.record, now) {
+                wait_until(now + wait);
+                index += 1;
+                continue;
+            }
+            let Some(next) = self.waiting.remove(index) else { break };
+            bytes += next.record.bytes();
+            self.waiting_items -= next.record.sequences.len();
+            batch.records.push(next.record);
+            batch.attempts.push(next.attempts);
+        }
+        if batch.records.is_empty() {
+            return Step::Wait(wake);
+        }
+        self.in_flight += 1;
+        Step::Send(batch)
+    }
+
+    /// The records packed from what [`Step::Fetch`] brought. `exhausted` says that the queue had fewer
+    /// items than were asked for.
+    pub fn handle_fetched(&mut self, records: Vec<Record>, exhausted: bool, now: Duration) {
+        self.more = !exhausted;
+        let newest_before = self.newest_seen;
+        let mut live = Vec::new();
+        for record in records {
+            self.claimed.extend(record.sequences.iter().copied());
+            let newest = record.sequences.last().copied().unwrap_or_default();
+            self.newest_seen = self.newest_seen.max(newest);
+            self.claimed_count += record.sequences.len() as u64;
+            self.waiting_items += record.sequences.len();
+            let is_live = newest > newest_before;
+            let waiting = Waiting { record, attempts: 0, not_before: now };
+            match self.order {
+                DrainOrder::NewestFirst if is_live => live.push(waiting),
+                _ => self.waiting.push_back(waiting),
+            }
+        }
+        live.into_iter().rev().for_each(|waiting| self.waiting.push_front(waiting));
+    }
+
+    /// The answer to a batch that [`Step::Send`] gave out.
+    pub fn handle_answer(
+        &mut self,
+        batch: Batch,
+        answer: Result<Vec<EntryVerdict>, CallError>,
+        now: Duration,
+    ) -> Settlement {
+        self.in_flight -= 1;
+        match answer {
+            Ok(verdicts) => self.settle_entries(batch, verdicts, now),
+            Err(error) if error.class == ErrorClass::Poison => self.narrow_down(batch, error, now),
+            Err(error) => self.give_back(batch.records, error, now),
+        }
+    }
+
+    /// Settled items have left the queue; they are no longer claimed.
+    pub fn forget(&mut self, settled: &SequenceSet) {
+        self.claimed.remove_all(settled);
+        self.claimed_count = self.claimed_count.saturating_sub(settled.count());
+    }
+
+    fn settle_entries(&mut self, batch: Batch, verdicts: Vec<EntryVerdict>, now: Duration) -> Settlement {
+        let mut settlement = Settlement::default();
+        let mut verdicts = verdicts.into_iter();
+        // From the back, so that what goes back to the front keeps its order.
+        let entries: Vec<_> = batch.records.into_iter().zip(batch.attempts).collect();
+        let mut again = Vec::new();
+        for (record, attempts) in entries {
+            // An answer shorter than the batch says nothing of the rest: not accepted.
+            match verdicts.next().unwrap_or(EntryVerdict::Failed) {
+                EntryVerdict::Accepted { shard } => {
+                    self.pacer.accepted(&record.sensor, shard.as_deref());
+                    settlement.accepted.extend(record.sequences);
+                    continue;
+                }
+                EntryVerdict::Throttled => self.pacer.throttled(&record.sensor, now),
+                EntryVerdict::Failed => {}
+            }
+            let delay = self.retry.delay(attempts, self.random.f64());
+            again.push(Waiting { record, attempts: attempts + 1, not_before: now + delay });
+        }
+        for waiting in again.into_iter().rev() {
+            self.waiting_items += waiting.record.sequences.len();
+            self.waiting.push_front(waiting);
+        }
+        if settlement.accepted.is_empty() {
+            settlement.transition = self.note_barren(now);
+        } else {
+            self.accepted_calls += 1;
+            self.refused_alone = 0;
+            self.barren_since = None;
+            settlement.transition = self.recover(now);
+        }
+        settlement
+    }
+
+    /// Something was accepted: whatever was failing is over.
+    fn recover(&mut self, now: Duration) -> Option<Transition> {
+        self.mode = Mode::Flowing;
+        let (from, since) = self.failing.take()?;
+        Some(Transition::Recovered { from, after: now.saturating_sub(since) })
+    }
+
+    /// An answer that accepts nothing, though the call went through: said once it goes on for a while.
+    fn note_barren(&mut self, now: Duration) -> Option<Transition> {
+        let since = *self.barren_since.get_or_insert(now);
+        if now.saturating_sub(since) < BARREN_MAX {
+            return None;
+        }
+        let code = "EveryRecordRejected".to_owned();
+        let message = "the calls go through, and no record of them is accepted".to_owned();
+        self.fail(CallError { class: ErrorClass::Throttled, code, message }, now)
+    }
+
+    /// Reports a failure, unless it is the one that was reported last.
+    fn fail(&mut self, error: CallError, now: Duration) -> Option<Transition> {
+        let since = match self.failing {
+            Some((class, _)) if class == error.class => return None,
+            Some((_, since)) => since,
+            None => now,
+        };
+        self.failing = Some((error.class, since));
+        Some(Transition::Failing(error))
+    }
+
+    /// The sink refuses something in this batch: halve it, down to the one reading.
+    fn narrow_down(&mut self, batch: Batch, error: CallError, now: Duration) -> Settlement {
+        let since = batch.suspect_since.unwrap_or(self.accepted_calls);
+        let mut records = batch.records;
+        let halves = if records.len() > 1 {
+            let rest = records.split_off(records.len() / 2);
+            [records, rest]
+        } else if let Some((first, second)) = records[0].split() {
+            [vec![first], vec![second]]
+        } else if self.accepted_calls > since {
+            let sequences = records[0].sequences.iter().copied().collect();
+            return Settlement { refused: Some((sequences, error.to_string())), ..Settlement::default() };
+        } else {
+            // Refused alone, but nothing else was accepted meanwhile: is it the reading or the sink?
+            self.refused_alone += 1;
+            let untried = self.suspects.iter().any(|suspect| !suspect.alone) || !self.waiting.is_empty();
+            if self.refused_alone >= REFUSED_ALONE_MAX || !(untried || self.in_flight > 0) {
+                return self.give_back(records, error, now);
+            }
+            self.suspects.push_back(Suspect { records, since, alone: true });
+            return Settlement::default();
+        };
+        for records in halves.into_iter().rev() {
+            self.suspects.push_front(Suspect { records, since, alone: false });
+        }
+        Settlement::default()
+    }
+
+    /// The sink fails as a whole: everything that is not in flight goes back to the queue.
+    fn give_back(&mut self, failed: Vec<Record>, error: CallError, now: Duration) -> Settlement {
+        let waiting = self.waiting.drain(..).map(|waiting| waiting.record);
+        let suspects = self.suspects.drain(..).flat_map(|suspect| suspect.records);
+        let released = failed.into_iter().chain(waiting).chain(suspects);
+        let released: SequenceSet = released.flat_map(|record| record.sequences).collect();
+        self.waiting_items = 0;
+        self.refused_alone = 0;
+        self.newest_seen = 0;
+        self.more = true;
+        self.forget(&released);
+
+        let class = error.class;
+        let attempt = match self.mode {
+            // Another call of the same volley: it says nothing new.
+            Mode::Probing { until, class: known, .. } if now < until && known == class => {
+                return Settlement::default();
+            }
+            Mode::Probing { attempt, class: known, .. } if known == class => attempt + 1,
+            _ => 0,
+        };
+        let needs_a_person = matches!(class, ErrorClass::Blocked | ErrorClass::Poison);
+        let backoff = if needs_a_person { self.blocked } else { self.retry };
+        let until = now + backoff.delay(attempt, self.random.f64());
+        self.mode = Mode::Probing { class, until, attempt };
+        Settlement { transition: self.fail(error, now), ..Settlement::default() }
+    }
+}

@@ -1,0 +1,212 @@
+//! Queue → sink: peek → put → settle → remove.
+//!
+//! [`dispatch`] decides, purely; [`Drainer::run`] is the thin part that owns the clock, the queue and
+//! the calls in flight. What must hold: an item is removed only after the sink accepted it; a failure
+//! of the sink never ends the drainer, a failure of the queue always does.
+
+pub mod batch;
+pub mod directory;
+pub mod dispatch;
+pub mod kinesis;
+pub mod pace;
+pub mod settle;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::DrainOrder;
+use crate::queue::sequence_set::SequenceSet;
+use crate::queue::{QueueError, ReadingQueue};
+use crate::wire::Envelope;
+use batch::{Limits, Record, pack};
+use dispatch::{Batch, Dispatcher, Step};
+use settle::{CallError, EntryVerdict, ErrorClass, Settlement, Transition, advice};
+
+/// Where records go. Implemented by Kinesis, the directory, and the scripts of the tests.
+pub trait RecordSink: Send + Sync {
+    /// Sends `records`, none of them twice by itself. One verdict per record, in their order, or the
+    /// failure of the whole, after which each may or may not have been accepted.
+    fn put<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<EntryVerdict>, CallError>>;
+}
+
+/// What the drainer shows of itself to the status line and the watchdog.
+#[derive(Debug, Default)]
+pub struct DrainerView {
+    /// Wall clock of the last acceptance, milliseconds since 1970; 0 for none yet.
+    pub last_accepted_ms: AtomicU64,
+    /// Items accepted since the start.
+    pub accepted: AtomicU64,
+    /// Rounds of the loop: the watchdog's proof of life.
+    pub rounds: Arc<AtomicU64>,
+}
+
+/// The remove side of the queue, and the sink.
+pub struct Drainer {
+    /// The queue.
+    pub queue: Arc<dyn ReadingQueue>,
+    /// Where its items go.
+    pub sink: Arc<dyn RecordSink>,
+    /// What all lines have in common.
+    pub envelope: Envelope,
+    /// Bounds of records and calls.
+    pub limits: Limits,
+    /// What goes first.
+    pub order: DrainOrder,
+    /// Rung by whoever put something into the queue.
+    pub appended: Arc<Notify>,
+    /// What others may look at.
+    pub view: Arc<DrainerView>,
+    /// The class of failure the sink is in, for the status line.
+    pub failing: watch::Sender<Option<CallError>>,
+    /// Seed of the jitter.
+    pub random: fastrand::Rng,
+}
+
+/// Longest time without a round, so that the watchdog sees an idle drainer alive.
+const ROUND_MAX: Duration = Duration::from_secs(5);
+
+impl Drainer {
+    /// Drains until `stop`, then settles what is in flight.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), QueueError> {
+        let started = Instant::now();
+        let mut dispatcher = Dispatcher::new(self.limits, self.order, self.random.clone());
+        let mut in_flight = FuturesUnordered::new();
+        let mut stopping = false;
+        loop {
+            self.view.rounds.fetch_add(1, Ordering::Relaxed);
+            let step = if stopping { Step::Wait(None) } else { dispatcher.poll(started.elapsed()) };
+            let wake = match step {
+                Step::Fetch(items_max) => {
+                    let (records, exhausted) = self.fetch(dispatcher.claimed().clone(), items_max).await?;
+                    dispatcher.handle_fetched(records, exhausted, started.elapsed());
+                    continue;
+                }
+                Step::Send(batch) => {
+                    let sink = &self.sink;
+                    in_flight.push(async move {
+                        let answer = sink.put(&batch.records).await;
+                        (batch, answer)
+                    });
+                    continue;
+                }
+                Step::Wait(until) => {
+                    until.map_or(ROUND_MAX, |at| at.saturating_sub(started.elapsed()).min(ROUND_MAX))
+                }
+            };
+            if stopping && in_flight.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                Some((batch, answer)) = in_flight.next(), if !in_flight.is_empty() => {
+                    self.settle(&mut dispatcher, batch, answer, started.elapsed()).await?;
+                }
+                () = self.appended.notified() => dispatcher.handle_appended(),
+                () = stop.cancelled(), if !stopping => stopping = true,
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+    }
+
+    async fn fetch(&self, claimed: SequenceSet, items_max: usize) -> Result<(Vec<Record>, bool), QueueError> {
+        let queue = self.queue.clone();
+        let envelope = self.envelope.clone();
+        let (order, readings_max) = (self.order, self.limits.record_readings_max);
+        blocking(move || {
+            let items = queue.peek(order, &claimed, items_max)?;
+            let exhausted = items.len() < items_max;
+            let mut in_hand = claimed;
+            in_hand.extend(items.iter().map(|item| item.sequence));
+            queue.protect(in_hand);
+            Ok((pack(items, &envelope, &queue.anchors(), readings_max), exhausted))
+        })
+        .await
+    }
+
+    async fn settle(
+        &self,
+        dispatcher: &mut Dispatcher,
+        batch: Batch,
+        answer: Result<Vec<EntryVerdict>, CallError>,
+        now: Duration,
+    ) -> Result<(), QueueError> {
+        let Settlement { accepted, refused, transition } = dispatcher.handle_answer(batch, answer, now);
+        if !accepted.is_empty() {
+            let queue = self.queue.clone();
+            let accepted = blocking(move || queue.remove(&accepted).map(|()| accepted)).await?;
+            dispatcher.forget(&accepted);
+            self.note_accepted(accepted.count());
+            // A removal that ends a full queue adds gap records, and rings nobody.
+            if self.queue.ledger().depth() > dispatcher.claimed().count() {
+                dispatcher.handle_appended();
+            }
+        }
+        if let Some((sequences, reason)) = refused {
+            error!(
+                error_class = ErrorClass::Poison.as_str(),
+                readings = sequences.count(),
+                reason,
+                "the sink refuses a reading for good; kept aside (see `hr-gatewayd queue dead-letters`)"
+            );
+            let queue = self.queue.clone();
+            let sequences =
+                blocking(move || queue.dead_letter(&sequences, &reason).map(|()| sequences)).await?;
+            dispatcher.forget(&sequences);
+        }
+        if let Some(transition) = transition {
+            self.report(transition);
+        }
+        Ok(())
+    }
+
+    fn note_accepted(&self, items: u64) {
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        self.view.last_accepted_ms.store(wall.as_millis() as u64, Ordering::Relaxed);
+        self.view.accepted.fetch_add(items, Ordering::Relaxed);
+    }
+
+    fn report(&self, transition: Transition) {
+        let queued = self.queue.ledger().depth();
+        match transition {
+            Transition::Recovered { from, after } => {
+                self.failing.send_replace(None);
+                let after_s = after.as_secs_f64();
+                info!(
+                    error_class = from.as_str(),
+                    queued, "the sink accepts again after {after_s:.1} s; {queued} items wait"
+                );
+            }
+            Transition::Failing(failure) => {
+                let class = failure.class.as_str();
+                match failure.class {
+                    ErrorClass::Transient | ErrorClass::Throttled => {
+                        warn!(error_class = class, error = %failure, queued,
+                            "the sink cannot be reached; everything is kept, trying again every few seconds");
+                    }
+                    ErrorClass::Blocked | ErrorClass::Poison => {
+                        let advice = advice(&failure.code);
+                        error!(error_class = class, error = %failure, queued,
+                            "the sink refuses the gateway: {advice}; everything is kept, trying again slowly");
+                    }
+                }
+                self.failing.send_replace(Some(failure));
+            }
+        }
+    }
+}
+
+/// Runs a blocking call of the queue off the async threads.
+pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => result,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}

@@ -1,0 +1,147 @@
+//! What an answer of the sink means. Pure.
+//!
+//! A 200 of PutRecords can carry failed entries: the entry's own `ErrorCode` is the only verdict. An
+//! error of the whole call is one of four classes, by what happens next ([`ErrorClass`]). A code that
+//! nobody knows keeps everything: it blocks, it never costs a reading.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::queue::sequence_set::SequenceSet;
+
+/// The verdict on one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryVerdict {
+    /// The sink has it, on this shard if it has shards. Only now may it be removed.
+    Accepted {
+        /// The shard's id.
+        shard: Option<String>,
+    },
+    /// The shard takes no more for now.
+    Throttled,
+    /// The sink failed on it; try again.
+    Failed,
+}
+
+/// Why a call as a whole failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct CallError {
+    /// What to do about it.
+    pub class: ErrorClass,
+    /// The service's code, or ours for what never reached it.
+    pub code: String,
+    /// The service's words.
+    pub message: String,
+}
+
+/// What happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// It may pass by itself: keep, try again soon, for ever.
+    Transient,
+    /// The service asks for less: keep, slow down.
+    Throttled,
+    /// A person must act: keep everything, try again slowly, say so.
+    Blocked,
+    /// The service refuses what was in the call: find the record, keep it aside, go on.
+    Poison,
+}
+
+impl ErrorClass {
+    /// The word in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Throttled => "throttled",
+            Self::Blocked => "blocked",
+            Self::Poison => "poison",
+        }
+    }
+}
+
+/// The verdict that an entry of a PutRecords answer carries.
+pub fn entry_verdict(
+    error_code: Option<&str>,
+    sequence_number: Option<&str>,
+    shard: Option<&str>,
+) -> EntryVerdict {
+    match (error_code, sequence_number) {
+        (None, Some(_)) => EntryVerdict::Accepted { shard: shard.map(str::to_owned) },
+        (Some(code), _) if classify(code, None) == ErrorClass::Throttled => EntryVerdict::Throttled,
+        _ => EntryVerdict::Failed,
+    }
+}
+
+/// The class of an error of a whole call.
+pub fn classify(code: &str, http_status: Option<u16>) -> ErrorClass {
+    match code {
+        "ProvisionedThroughputExceededException"
+        | "ThrottlingException"
+        | "Throttling"
+        | "LimitExceededException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "KMSThrottlingException"
+        | "SlowDown" => ErrorClass::Throttled,
+        "ValidationException" | "InvalidArgumentException" | "SerializationException" => ErrorClass::Poison,
+        "InternalFailure" | "InternalFailureException" | "ServiceUnavailable" | "RequestTimeout" => {
+            ErrorClass::Transient
+        }
+        _ => match http_status {
+            Some(413) => ErrorClass::Poison,
+            Some(429) => ErrorClass::Throttled,
+            Some(408 | 500..=599) | None => ErrorClass::Transient,
+            Some(_) => ErrorClass::Blocked,
+        },
+    }
+}
+
+/// What an answer came to.
+#[derive(Debug, Default)]
+pub struct Settlement {
+    /// To be removed from the queue, then [forgotten](super::dispatch::Dispatcher::forget).
+    pub accepted: SequenceSet,
+    /// To be dead-lettered, then forgotten, with the sink's words.
+    pub refused: Option<(SequenceSet, String)>,
+    /// What changed, for the log.
+    pub transition: Option<Transition>,
+}
+
+/// A change of the sink's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transition {
+    /// It works again, after so long.
+    Recovered {
+        /// Which state it leaves.
+        from: ErrorClass,
+        /// Since the first failure.
+        after: Duration,
+    },
+    /// It failed, or fails in another way now.
+    Failing(CallError),
+}
+
+/// What a person does about a blocking error.
+pub fn advice(code: &str) -> &'static str {
+    match code {
+        "ResourceNotFoundException" => "check [kinesis] stream and region, or create the stream",
+        "AccessDeniedException" | "NotAuthorized" => {
+            "allow the gateway's identity kinesis:PutRecords on the stream"
+        }
+        "ExpiredTokenException" | "ExpiredToken" => "renew the gateway's credentials",
+        "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestExpired" | "RequestTimeTooSkewed" => {
+            "check the clock (timedatectl), then the secret key"
+        }
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "MissingAuthenticationToken"
+        | "MissingCredentials" => "give the gateway credentials that are valid in this region",
+        "MissingConfiguration" => "set [kinesis] region",
+        code if code.starts_with("KMS") => "check the stream's KMS key and the right to use it",
+        "DirectoryUnwritable" => "make [directory] path writable and give it space",
+        _ => "see the message; everything is kept meanwhile",
+    }
+}

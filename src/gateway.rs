@@ -1,0 +1,263 @@
+//! The composition root, and the only spawner.
+//!
+//! | task | owns | stops when |
+//! | --- | --- | --- |
+//! | source (one child per sensor) | the links | its token is cancelled |
+//! | ingest | the append side of the queue | its channel is closed and empty |
+//! | drainer | the remove side and the sink | its token is cancelled; it settles what is in flight |
+//! | control | the socket of `hr-gatewayd queue` | last |
+//! | heartbeat | the clock, the status line, the watchdog, the ledger's log line | last |
+//!
+//! Stopping goes downstream, source first, under one deadline. A task that ends early stops the rest
+//! in the same way and makes the whole fail: systemd restarts, there is no supervisor inside.
+
+mod heartbeat;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::ble::{EVENTS_MAX, NotificationSource};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::control::Server;
+use crate::drainer::batch::Limits;
+use crate::drainer::settle::CallError;
+use crate::drainer::{Drainer, DrainerView, RecordSink, blocking};
+use crate::ingest::{Ingest, Tracker};
+use crate::queue::{QueueError, ReadingQueue};
+use crate::reading::SensorId;
+use crate::service_manager;
+use crate::wire::Envelope;
+use heartbeat::Heartbeat;
+
+/// Everything stops within this time; below the unit's `TimeoutStopSec`.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(20);
+/// A source that ended by itself leaves a queue to drain; without progress for so long, it is left.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a gateway is made of.
+pub struct Gateway {
+    /// Sections that the tasks read.
+    pub config: Config,
+    /// The queue.
+    pub queue: Arc<dyn ReadingQueue>,
+    /// Where it is drained to; without one, readings wait.
+    pub sink: Option<Arc<dyn RecordSink>>,
+    /// Where notifications come from.
+    pub source: Box<dyn NotificationSource>,
+    /// The machine's clocks.
+    pub clock: SystemClock,
+    /// What all lines have in common.
+    pub envelope: Envelope,
+    /// The socket for `hr-gatewayd queue`, if wanted.
+    pub control_socket: Option<PathBuf>,
+    /// Who streams.
+    pub states: watch::Receiver<BTreeMap<SensorId, bool>>,
+    /// The source's proof of life, if it has one.
+    pub source_rounds: Option<Arc<AtomicU64>>,
+}
+
+/// Why a gateway ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The queue failed: look at the disk; systemd starts the daemon again.
+    #[error("the {task} stopped")]
+    Queue {
+        /// Which task met it.
+        task: &'static str,
+        /// The queue's error.
+        #[source]
+        source: QueueError,
+    },
+    /// A bug.
+    #[error("the {0} panicked; please report it with the lines above")]
+    Panicked(&'static str),
+    /// A task did not stop in time.
+    #[error("the {0} did not stop in time; it was abandoned")]
+    Hung(&'static str),
+}
+
+impl GatewayError {
+    /// Whether somebody must change the configuration before a restart helps.
+    pub fn needs_configuration(&self) -> bool {
+        matches!(self, Self::Queue { source, .. } if source.needs_configuration())
+    }
+}
+
+impl Gateway {
+    /// Runs until `stop`, or until a finite source has ended and the queue is drained.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), GatewayError> {
+        let appended = Arc::new(Notify::new());
+        let (failing, failing_seen) = watch::channel(None::<CallError>);
+        let drainer_view = Arc::new(DrainerView::default());
+        let ingest_rounds = Arc::new(AtomicU64::new(0));
+        let (source_stop, drain_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+
+        let ingest = Ingest {
+            queue: self.queue.clone(),
+            tracker: Tracker::new(&self.config.session, &self.queue.ledger()),
+            commit_interval: self.config.queue.commit_interval.0,
+            appended: appended.clone(),
+            rounds: ingest_rounds.clone(),
+        };
+        let heartbeat = Heartbeat {
+            queue: self.queue.clone(),
+            clock: self.clock.clone(),
+            states: self.states,
+            failing: failing_seen,
+            drainer: self.sink.is_some().then(|| drainer_view.clone()),
+            ingest_rounds,
+            source_rounds: self.source_rounds,
+            ledger_interval: self.config.log.ledger_interval.0,
+            appended: appended.clone(),
+        };
+        let control = self.control_socket.map(|socket| Server {
+            socket,
+            queue: self.queue.clone(),
+            envelope: self.envelope.clone(),
+            appended: appended.clone(),
+        });
+        let drainer = self.sink.map(|sink| Drainer {
+            queue: self.queue.clone(),
+            sink,
+            envelope: self.envelope,
+            limits: Limits::from_config(&self.config.drain),
+            order: self.config.drain.order,
+            appended,
+            view: drainer_view.clone(),
+            failing,
+            random: fastrand::Rng::new(),
+        });
+
+        let source_task = self.source.run(sender, source_stop.clone());
+        let mut source = Task::spawn("source", source_task.map(Ok));
+        let mut ingest = Task::spawn("ingest", ingest.run(events));
+        let mut drainer = Task::spawn_if("drainer", drainer.map(|drainer| drainer.run(drain_stop.clone())));
+        let mut heartbeat = Task::spawn("heartbeat", heartbeat.run().map(Ok));
+        let mut control = Task::spawn_if("control", control.map(|server| server.run().map(Ok)));
+        service_manager::ready();
+
+        let mut result = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = source.ended() => ended,
+            ended = ingest.ended() => ended,
+            ended = drainer.ended() => ended,
+            ended = heartbeat.ended() => ended,
+            ended = control.ended() => ended,
+        };
+        if result.is_ok() && !stop.is_cancelled() {
+            // The source has no more: its channel closed with it, so the ingest ends by itself.
+            if ingest.is_running() {
+                result = tokio::select! {
+                    ended = ingest.ended() => ended,
+                    () = stop.cancelled() => Ok(()),
+                };
+            }
+            if result.is_ok() && drainer.is_running() {
+                result = tokio::select! {
+                    () = drained(&self.queue, &drainer_view) => Ok(()),
+                    () = stop.cancelled() => Ok(()),
+                    ended = drainer.ended() => ended,
+                };
+            }
+        }
+        info!("stopping");
+        let now = Instant::now();
+        let deadline = now + STOP_DEADLINE;
+        source_stop.cancel();
+        // A hung link may not take the time that ingest and drainer need.
+        result = result.and(source.stopped_by(now + STOP_DEADLINE / 2).await);
+        result = result.and(ingest.stopped_by(deadline).await);
+        drain_stop.cancel();
+        result = result.and(drainer.stopped_by(deadline).await);
+        heartbeat.abort().await;
+        control.abort().await;
+        let queue = self.queue;
+        let mut sync = Task::spawn("queue", async { blocking(move || queue.sync()).await });
+        result.and(sync.stopped_by(deadline).await)
+    }
+}
+
+/// Waits until the queue is empty, or nothing was accepted for [`DRAIN_PATIENCE`].
+async fn drained(queue: &Arc<dyn ReadingQueue>, view: &DrainerView) {
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    let mut accepted = 0;
+    let mut progress_at = Instant::now();
+    while queue.ledger().depth() > 0 && progress_at.elapsed() < DRAIN_PATIENCE {
+        let now = view.accepted.load(Ordering::Relaxed);
+        if std::mem::replace(&mut accepted, now) != now {
+            progress_at = Instant::now();
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A spawned task.
+struct Task {
+    name: &'static str,
+    handle: Option<JoinHandle<Result<(), QueueError>>>,
+}
+
+impl Task {
+    fn spawn(
+        name: &'static str,
+        future: impl Future<Output = Result<(), QueueError>> + Send + 'static,
+    ) -> Self {
+        Self::spawn_if(name, Some(future))
+    }
+
+    fn spawn_if(
+        name: &'static str,
+        future: Option<impl Future<Output = Result<(), QueueError>> + Send + 'static>,
+    ) -> Self {
+        Self { name, handle: future.map(tokio::spawn) }
+    }
+
+    fn is_running(&self) -> bool {
+        self.handle.is_some()
+    }
+
+    /// Its end; never, if there is nothing to end.
+    async fn ended(&mut self) -> Result<(), GatewayError> {
+        let Some(handle) = &mut self.handle else { return std::future::pending().await };
+        let ended = handle.await;
+        self.handle = None;
+        match ended {
+            Ok(result) => result.map_err(|source| GatewayError::Queue { task: self.name, source }),
+            Err(_panic) => Err(GatewayError::Panicked(self.name)),
+        }
+    }
+
+    /// Its end by `deadline`, if it has not ended.
+    async fn stopped_by(&mut self, deadline: Instant) -> Result<(), GatewayError> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        match timeout_at(deadline, self.ended()).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => {
+                self.abort().await;
+                Err(GatewayError::Hung(self.name))
+            }
+        }
+    }
+
+    /// Ends it where it stands; what it held is free on return.
+    async fn abort(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            handle.abort();
+            _ = handle.await;
+        }
+    }
+}

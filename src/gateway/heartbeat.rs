@@ -1,0 +1,151 @@
+//! What goes on beside the flow of readings: the clock, the status line, the watchdog, and the ledger
+//! in the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
+
+use crate::clock::SystemClock;
+use crate::drainer::settle::{CallError, ErrorClass};
+use crate::drainer::{DrainerView, blocking};
+use crate::queue::ReadingQueue;
+use crate::reading::SensorId;
+use crate::service_manager::{self, Watchdog};
+
+const BEAT: Duration = Duration::from_secs(2);
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs beside the other tasks and only looks at them.
+pub(super) struct Heartbeat {
+    pub(super) queue: Arc<dyn ReadingQueue>,
+    pub(super) clock: SystemClock,
+    pub(super) states: watch::Receiver<BTreeMap<SensorId, bool>>,
+    pub(super) failing: watch::Receiver<Option<CallError>>,
+    /// `None` where no sink is configured.
+    pub(super) drainer: Option<Arc<DrainerView>>,
+    pub(super) ingest_rounds: Arc<AtomicU64>,
+    pub(super) source_rounds: Option<Arc<AtomicU64>>,
+    pub(super) ledger_interval: Duration,
+    /// Rung when a correction of the clock changed what is to be sent.
+    pub(super) appended: Arc<Notify>,
+}
+
+impl Heartbeat {
+    /// Beats until it is aborted.
+    pub(super) async fn run(self) {
+        let mut watchdog = self.watchdog();
+        let mut said = String::new();
+        let now = Instant::now();
+        let (mut clock_at, mut ledger_at) = (now, now + self.ledger_interval);
+        let mut stuck_before = Vec::new();
+        let mut clock_seen = false;
+        loop {
+            let now = Instant::now();
+            if now >= clock_at && !self.clock.is_synchronized() {
+                clock_at = now + CLOCK_EVERY;
+                self.look_at_clock(std::mem::replace(&mut clock_seen, true)).await;
+            }
+            let stuck = watchdog.as_mut().map(Watchdog::feed).unwrap_or_default();
+            if stuck != stuck_before {
+                error!(tasks = ?stuck, "tasks stand still; systemd restarts the daemon if they go on so");
+                stuck_before = stuck;
+            }
+            if now >= ledger_at {
+                ledger_at = now + self.ledger_interval;
+                self.log_ledger();
+            }
+            let sentence = self.sentence();
+            if sentence != said {
+                service_manager::status(&sentence);
+                said = sentence;
+            }
+            sleep(BEAT).await;
+        }
+    }
+
+    fn watchdog(&self) -> Option<Watchdog> {
+        let mut tasks = vec![("ingest", self.ingest_rounds.clone())];
+        tasks.extend(self.drainer.as_ref().map(|view| ("drainer", view.rounds.clone())));
+        tasks.extend(self.source_rounds.clone().map(|rounds| ("source", rounds)));
+        Watchdog::new(tasks)
+    }
+
+    /// `before`: whether an earlier look found the clock unsynchronized.
+    async fn look_at_clock(&self, before: bool) {
+        let (clock, queue) = (self.clock.clone(), self.queue.clone());
+        let anchored =
+            blocking(move || clock.poll_synchronized().map(|anchor| queue.add_anchor(anchor))).await;
+        match anchored {
+            None if before => {}
+            None => info!("the clock is not synchronized; readings are kept, and corrected once it is"),
+            Some(Ok(())) => {
+                self.appended.notify_one();
+                if before {
+                    info!(
+                        "the clock is synchronized; queued readings of this boot are sent with corrected time"
+                    );
+                }
+            }
+            Some(Err(error)) => {
+                warn!(%error, "the clock is synchronized, and the queue could not note by how much it was wrong");
+            }
+        }
+    }
+
+    fn log_ledger(&self) {
+        let totals = self.queue.ledger().totals();
+        let readings = totals.readings;
+        info!(
+            received = readings.received,
+            delivered = readings.delivered,
+            queued = readings.queued,
+            dead_lettered = readings.dead_lettered,
+            evicted = readings.evicted,
+            malformed = totals.malformed,
+            gap_records = totals.gap_records.received,
+            "ledger: {} received = {} delivered + {} queued + {} dead-lettered + {} evicted",
+            readings.received,
+            readings.delivered,
+            readings.queued,
+            readings.dead_lettered,
+            readings.evicted,
+        );
+    }
+
+    fn sentence(&self) -> String {
+        let states = self.states.borrow();
+        let streaming = states.values().filter(|streams| **streams).count();
+        let depth = self.queue.ledger().depth();
+        let sensors = match states.len() {
+            0 => "no sensor yet".to_owned(),
+            all => format!("{streaming} of {all} sensors streaming"),
+        };
+        let sink = match (&self.drainer, &*self.failing.borrow()) {
+            (None, _) => "no [kinesis] stream or [directory] path configured".to_owned(),
+            (_, Some(failure)) => match failure.class {
+                ErrorClass::Blocked | ErrorClass::Poison => format!("the sink refuses ({})", failure.code),
+                ErrorClass::Transient | ErrorClass::Throttled => "the sink cannot be reached".to_owned(),
+            },
+            (Some(view), None) => match view.last_accepted_ms.load(Ordering::Relaxed) {
+                0 => "nothing accepted yet".to_owned(),
+                last => format!("last accepted {}", ago(last)),
+            },
+        };
+        format!("{sensors}; {depth} items queued; {sink}")
+    }
+}
+
+/// In steps that do not change with every beat.
+fn ago(wall_ms: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    match now.saturating_sub(Duration::from_millis(wall_ms)).as_secs() {
+        0..10 => "just now".to_owned(),
+        seconds @ 10..60 => format!("{} s ago", seconds / 10 * 10),
+        seconds => format!("{} min ago", seconds / 60),
+    }
+}

@@ -1,0 +1,237 @@
+//! Notifications → readings and gap records → group-committed append.
+//!
+//! [`Tracker`] is the pure part: it parses, begins sessions and finds gaps. [`Ingest::run`] is the thin
+//! one: while one commit runs, what arrives goes into the next. It ends when its channel is closed and
+//! everything in it is durable.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tracing::{debug, error, info, trace, warn};
+
+use crate::ble::{EVENTS_MAX, SourceEvent, SourceEventKind};
+use crate::config::SessionConfig;
+use crate::drainer::blocking;
+use crate::heart_rate::HeartRateMeasurement;
+use crate::queue::ledger::Ledger;
+use crate::queue::{Appended, QueueError, ReadingQueue};
+use crate::reading::{Body, Content, Gap, GapReason, Moment, Observation, SensorId};
+
+/// Turns events into observations.
+#[derive(Debug)]
+pub struct Tracker {
+    idle_after_ms: u64,
+    gap_after_ms: u64,
+    sensors: HashMap<SensorId, Track>,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    last: Option<Moment>,
+    /// Whether `last` was seen by this process, not by one before it.
+    seen: bool,
+    down: Option<GapReason>,
+    no_contact_since: Option<Moment>,
+    unsynchronized_since: Option<Moment>,
+}
+
+impl Tracker {
+    /// Goes on where `ledger` says that each sensor was.
+    pub fn new(config: &SessionConfig, ledger: &Ledger) -> Self {
+        let resume = |last: Option<Moment>| Track { last, ..Track::default() };
+        Self {
+            idle_after_ms: config.idle_after.0.as_millis() as u64,
+            gap_after_ms: config.gap_after.0.as_millis() as u64,
+            sensors: (ledger.rows.iter())
+                .map(|(sensor, row)| (sensor.clone(), resume(row.last.map(Moment::from))))
+                .collect(),
+        }
+    }
+
+    /// What `event` means; appended to `out`: gap records that end now, then the reading.
+    pub fn handle(&mut self, event: SourceEvent, out: &mut Vec<Observation>) {
+        let track = self.sensors.entry(event.sensor.clone()).or_default();
+        let payload = match event.kind {
+            SourceEventKind::Down(reason) => {
+                track.down = Some(reason);
+                return;
+            }
+            SourceEventKind::Notification(payload) => payload,
+        };
+        let taken = event.at;
+        let observation = |content, starts_session| Observation {
+            sensor: event.sensor.clone(),
+            taken,
+            starts_session,
+            content,
+        };
+        let measurement = match HeartRateMeasurement::parse(&payload) {
+            Ok(measurement) => measurement,
+            Err(malformed) => {
+                debug!(sensor = %event.sensor, %malformed, "malformed notification dropped");
+                out.push(observation(Content::Malformed, false));
+                return;
+            }
+        };
+        let mut gap = |reason, start| {
+            let gap = Gap { reason, start, readings_lost: 0 };
+            out.push(observation(Content::Body(Body::Gap(gap)), false));
+        };
+        // `None`: another boot, and a clock that was wrong in one of them.
+        let silence_ms = track.last.map(|last| taken.ms_since(&last));
+        let starts_session = !matches!(silence_ms, Some(Some(ms)) if ms < self.idle_after_ms);
+        let is_gap = match silence_ms {
+            None => false,
+            Some(ms) => ms.is_none_or(|ms| ms >= self.gap_after_ms),
+        };
+        let down = track.down.take();
+        if is_gap && let Some(last) = track.last {
+            let unexplained = if track.seen { GapReason::SensorSilent } else { GapReason::GatewayDown };
+            gap(if track.seen { down.unwrap_or(unexplained) } else { unexplained }, last);
+        }
+        match measurement.sensor_contact {
+            Some(false) => _ = track.no_contact_since.get_or_insert(taken),
+            _ => track.no_contact_since.take().into_iter().for_each(|since| gap(GapReason::NoContact, since)),
+        }
+        match taken.synchronized {
+            false => _ = track.unsynchronized_since.get_or_insert(taken),
+            true => track
+                .unsynchronized_since
+                .take()
+                .into_iter()
+                .for_each(|since| gap(GapReason::ClockUnsynchronized, since)),
+        }
+        track.last = Some(taken);
+        track.seen = true;
+        trace!(sensor = %event.sensor, heart_rate = measurement.heart_rate, "reading");
+        out.push(observation(Content::Body(Body::Measurement(measurement)), starts_session));
+    }
+
+    /// The gap records of what is still going on when the gateway stops.
+    pub fn finish(&mut self, out: &mut Vec<Observation>) {
+        for (sensor, track) in &mut self.sensors {
+            let (Some(start), Some(taken)) = (track.no_contact_since.take(), track.last) else { continue };
+            let gap = Gap { reason: GapReason::NoContact, start, readings_lost: 0 };
+            let content = Content::Body(Body::Gap(gap));
+            out.push(Observation { sensor: sensor.clone(), taken, starts_session: false, content });
+        }
+    }
+}
+
+/// The append side of the queue.
+pub struct Ingest {
+    /// The queue.
+    pub queue: Arc<dyn ReadingQueue>,
+    /// Sessions and gaps.
+    pub tracker: Tracker,
+    /// Wait so long for more before a commit.
+    pub commit_interval: Duration,
+    /// Rung after each append.
+    pub appended: Arc<Notify>,
+    /// Rounds of the loop: the watchdog's proof of life.
+    pub rounds: Arc<AtomicU64>,
+}
+
+/// Longest time without a round.
+const ROUND_MAX: Duration = Duration::from_secs(5);
+
+impl Ingest {
+    /// Appends until `events` is closed and empty.
+    pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>) -> Result<(), QueueError> {
+        let mut reporter = Reporter::default();
+        let mut arrived = Vec::new();
+        let mut observations = Vec::new();
+        loop {
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+            match tokio::time::timeout(ROUND_MAX, events.recv_many(&mut arrived, EVENTS_MAX)).await {
+                Err(_idle) => continue,
+                Ok(0) => self.tracker.finish(&mut observations),
+                Ok(_) => self.wait_for_more(&mut events, &mut arrived).await,
+            }
+            let closed = arrived.is_empty();
+            arrived.drain(..).for_each(|event| self.tracker.handle(event, &mut observations));
+            if !observations.is_empty() {
+                let queue = self.queue.clone();
+                let batch = std::mem::take(&mut observations);
+                let malformed = batch.iter().filter(|o| o.content == Content::Malformed).count() as u64;
+                let appended = blocking(move || queue.append(&batch)).await?;
+                self.appended.notify_one();
+                reporter.report(&appended, malformed);
+                for (sensor, session) in appended.sessions_begun {
+                    info!(%sensor, session, "session begins");
+                }
+            }
+            if closed {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn wait_for_more(&self, events: &mut mpsc::Receiver<SourceEvent>, arrived: &mut Vec<SourceEvent>) {
+        if self.commit_interval.is_zero() {
+            return;
+        }
+        let deadline = Instant::now() + self.commit_interval;
+        while arrived.len() < EVENTS_MAX && Instant::now() < deadline {
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+            let round = deadline.min(Instant::now() + ROUND_MAX);
+            if let Ok(0) = tokio::time::timeout_at(round, events.recv_many(arrived, EVENTS_MAX)).await {
+                return;
+            }
+        }
+    }
+}
+
+/// Logs what appends came to: transitions, not repetitions.
+#[derive(Debug, Default)]
+struct Reporter {
+    evicted: u64,
+    disk_low: bool,
+    malformed: u64,
+    malformed_reported: Option<Instant>,
+}
+
+/// Malformed notifications are reported at most this often.
+const MALFORMED_REPORT_EVERY: Duration = Duration::from_secs(60);
+
+impl Reporter {
+    fn report(&mut self, appended: &Appended, malformed: u64) {
+        if appended.disk_low && !self.disk_low && appended.evicted == 0 {
+            warn!(
+                error_class = "full",
+                "the disk is nearly full: the queue no longer grows; nothing is lost yet"
+            );
+        }
+        self.disk_low = appended.disk_low;
+        if appended.evicted > 0 {
+            if self.evicted == 0 {
+                let cause =
+                    if appended.disk_low { "the disk is nearly full" } else { "it is at queue.items_max" };
+                error!(
+                    error_class = "full",
+                    "the queue is full ({cause}): readings are being lost as queue.when_full says; \
+                     make room or restore the way to the sink"
+                );
+            }
+            self.evicted += appended.evicted;
+        } else if self.evicted > 0 && !appended.is_full {
+            info!(evicted = self.evicted, "the queue has room again; {} items were lost", self.evicted);
+            self.evicted = 0;
+        }
+        self.malformed += malformed;
+        let quiet = self.malformed_reported.is_none_or(|at| at.elapsed() >= MALFORMED_REPORT_EVERY);
+        if self.malformed > 0 && quiet {
+            warn!(
+                error_class = "malformed",
+                count = self.malformed,
+                "notifications that are no Heart Rate Measurement were dropped and counted"
+            );
+            self.malformed = 0;
+            self.malformed_reported = Some(Instant::now());
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Finding segments by the sequences in them.
+
+use std::sync::atomic::Ordering;
+
+use super::layout::{segment_key, sequence_of};
+use super::{DurableQueue, SEAL_ITEMS};
+use crate::queue::QueueError;
+use crate::queue::segment::SegmentError;
+use crate::queue::sequence_set::SequenceSet;
+use crate::queue::sled::Value;
+use crate::reading::Item;
+
+impl DurableQueue {
+    /// Learns which segments at the end are small, from the end until one is not.
+    pub(super) fn find_tail(&self) -> Result<(), QueueError> {
+        let mut state = self.lock();
+        let mut seen = 0;
+        for entry in self.store.range(segment_key(0)..=segment_key(u64::MAX)).rev() {
+            let Some((first, items)) = self.load(Some(entry))? else { continue };
+            let items = items.len() as u32;
+            if items >= SEAL_ITEMS / 2 || seen >= SEAL_ITEMS {
+                break;
+            }
+            seen += items;
+            state.tail.insert(first, items);
+        }
+        Ok(())
+    }
+
+    pub(super) fn decode(&self, key: &[u8], value: &[u8]) -> Result<Vec<Item>, QueueError> {
+        self.codec.decode(key, value).map_err(|source| {
+            if source == SegmentError::Damaged
+                && !self.salvage
+                && let Err(error) = self.store.mark_damaged()
+            {
+                return error;
+            }
+            QueueError::Segment { sequence: sequence_of(key), source }
+        })
+    }
+
+    /// The segment that holds `sequence`, or the first after it.
+    pub(super) fn segment_from(&self, sequence: u64) -> Result<Option<(u64, Vec<Item>)>, QueueError> {
+        if let Some((key, items)) = self.segment_until(sequence)?
+            && items.last().is_some_and(|last| last.sequence >= sequence)
+        {
+            return Ok(Some((key, items)));
+        }
+        for entry in self.store.range(segment_key(sequence)..=segment_key(u64::MAX)) {
+            if let Some(found) = self.load(Some(entry))? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last segment that begins at or before `sequence`.
+    pub(super) fn segment_until(&self, sequence: u64) -> Result<Option<(u64, Vec<Item>)>, QueueError> {
+        for entry in self.store.range(segment_key(0)..=segment_key(sequence)).rev() {
+            if let Some(found) = self.load(Some(entry))? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads an entry; `None` also for one that is passed over.
+    pub(super) fn load(
+        &self,
+        entry: Option<Result<(Value, Value), QueueError>>,
+    ) -> Result<Option<(u64, Vec<Item>)>, QueueError> {
+        let Some(entry) = entry else { return Ok(None) };
+        let (key, value) = entry?;
+        match self.decode(&key, &value) {
+            Ok(items) => Ok(Some((sequence_of(&key), items))),
+            Err(QueueError::Segment { .. }) if self.salvage => {
+                self.unreadable.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The oldest `count` sequences that are not in `except`.
+    pub(super) fn oldest(&self, count: u64, except: &SequenceSet) -> Result<SequenceSet, QueueError> {
+        let mut oldest = SequenceSet::default();
+        let mut left = count as usize;
+        let mut next = except.first_absent_from(0);
+        while left > 0
+            && let Some(sequence) = next
+            && let Some((_, items)) = self.segment_from(sequence)?
+        {
+            let end = items.last().map_or(sequence, |last| last.sequence);
+            let free =
+                items.iter().filter(|item| item.sequence >= sequence && !except.contains(item.sequence));
+            for item in free.take(left) {
+                oldest.insert(item.sequence);
+                left -= 1;
+            }
+            next = end.checked_add(1).and_then(|after| except.first_absent_from(after));
+        }
+        Ok(oldest)
+    }
+}

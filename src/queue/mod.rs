@@ -1,0 +1,225 @@
+//! The queue on disk: its contract, [`ReadingQueue`], and the two that keep it.
+//!
+//! What must hold, through a crash or a power cut at any moment:
+//!
+//! 1. What [`append`](ReadingQueue::append) returned for is there after any restart.
+//! 2. An item leaves only by `remove` (delivered), `dead_letter`, eviction, or an operator's hand.
+//! 3. Sequences are gap-free and never reused within an epoch; a new store has a new epoch.
+//! 4. The [`ledger`] changes in the same atomic batch as the items it counts, so it balances always.
+//!
+//! A removal may be undone by a crash: the item is then delivered again under the same `reading_id`.
+//!
+//! [`durable::DurableQueue`] keeps the contract on disk, [`model::ModelQueue`] in memory and in the
+//! plainest way; `tests/queue_contract.rs` holds both to it.
+
+pub mod capacity;
+pub mod durable;
+pub mod ledger;
+pub mod model;
+pub mod segment;
+pub mod sequence_set;
+mod sled;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Anchor;
+use crate::config::DrainOrder;
+use crate::reading::{Body, Epoch, Item, Observation, SensorId};
+use ledger::Ledger;
+use segment::SegmentError;
+use sequence_set::SequenceSet;
+
+/// The contract. All calls block; none may be made from an async task directly.
+pub trait ReadingQueue: Send + Sync {
+    /// The store's epoch.
+    fn epoch(&self) -> Epoch;
+
+    /// Gives each observation a sequence and stores it. **Durable on return**: a power cut may follow
+    /// at once. Makes room as the capacity's policy says, and reports what that cost.
+    fn append(&self, observations: &[Observation]) -> Result<Appended, QueueError>;
+
+    /// Up to `items_max` items that are not `claimed`, in `order`. Takes nothing out.
+    fn peek(
+        &self,
+        order: DrainOrder,
+        claimed: &SequenceSet,
+        items_max: usize,
+    ) -> Result<Vec<Item>, QueueError>;
+
+    /// Takes out what was accepted and counts it as delivered; sequences that are no longer queued are
+    /// passed over. Not durable on return: a crash may bring items back, never lose others.
+    fn remove(&self, accepted: &SequenceSet) -> Result<(), QueueError>;
+
+    /// Moves items aside that the sink refuses for good. Durable as [`remove`](Self::remove) is.
+    fn dead_letter(&self, refused: &SequenceSet, reason: &str) -> Result<(), QueueError>;
+
+    /// Up to `items_max` dead letters from sequence `from` on, ascending.
+    fn dead_letters(&self, from: u64, items_max: usize) -> Result<Vec<DeadLetter>, QueueError>;
+
+    /// Puts dead letters back into the queue; returns how many. **Durable on return.**
+    fn requeue(&self, sequences: &SequenceSet) -> Result<u64, QueueError>;
+
+    /// Discards dead letters for good, counted as evicted; returns how many. **Durable on return.**
+    fn drop_dead_letters(&self, sequences: &SequenceSet) -> Result<u64, QueueError>;
+
+    /// The ledger as it is now.
+    fn ledger(&self) -> Ledger;
+
+    /// What is on its way to the sink: evicted only if nothing else is left to evict.
+    fn protect(&self, in_hand: SequenceSet);
+
+    /// Walks the queue and counts its items: what the ledger of the same moment, returned with them,
+    /// must say is `queued`. Holds up all other calls, for up to a second on millions of items.
+    fn audit(&self) -> Result<(Ledger, Counts), QueueError>;
+
+    /// The anchors of boots that began with a wrong clock.
+    fn anchors(&self) -> Vec<Anchor>;
+
+    /// Keeps the anchor of a boot. **Durable on return.**
+    fn add_anchor(&self, anchor: Anchor) -> Result<(), QueueError>;
+
+    /// Makes all that was done so far durable.
+    fn sync(&self) -> Result<(), QueueError>;
+}
+
+/// What an append came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Items now in the queue because of it.
+    pub queued: u64,
+    /// Items that gave way: old ones under `drop-oldest`, new ones under `drop-newest`.
+    pub evicted: u64,
+    /// Whether there is too little room, by count or on the disk, to call the queue recovered.
+    pub is_full: bool,
+    /// Whether the disk has less free than its headroom.
+    pub disk_low: bool,
+    /// Sessions that began: the sensor, and the sequence that names the session.
+    pub sessions_begun: Vec<(SensorId, u64)>,
+}
+
+/// Items in the queue by sensor: readings, gap records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts(pub BTreeMap<SensorId, (u64, u64)>);
+
+impl Counts {
+    /// Counts one more.
+    pub fn add(&mut self, item: &Item) {
+        let (readings, gap_records) = self.0.entry(item.sensor.clone()).or_default();
+        *if matches!(item.body, Body::Gap(_)) { gap_records } else { readings } += 1;
+    }
+
+    /// Whether `ledger` says the same.
+    pub fn agree_with(&self, ledger: &Ledger) -> bool {
+        let sensors = self.0.keys().chain(ledger.rows.keys());
+        sensors.into_iter().all(|sensor| {
+            let counted = self.0.get(sensor).copied().unwrap_or_default();
+            let row = ledger.rows.get(sensor);
+            counted == row.map_or((0, 0), |row| (row.readings.queued, row.gap_records.queued))
+        })
+    }
+}
+
+/// An item that the sink refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The item.
+    pub item: Item,
+    /// The sink's words.
+    pub reason: String,
+}
+
+/// Ledger and store as `queue status` shows them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The store's epoch, as it stands in every `reading_id`.
+    pub epoch: String,
+    /// By sensor.
+    pub sensors: Vec<SensorStatus>,
+    /// The sum.
+    pub totals: ledger::Totals,
+    /// Whether every account balances and a walk of the queue agrees with what is `queued`.
+    pub balances: bool,
+}
+
+/// One sensor in [`Status`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SensorStatus {
+    /// Its name.
+    pub sensor: SensorId,
+    /// Its readings.
+    pub readings: ledger::Account,
+    /// Its gap records.
+    pub gap_records: ledger::Account,
+    /// Notifications of its that could not be understood.
+    pub malformed: u64,
+}
+
+/// Reads ledger and queue, and compares them.
+pub fn status(queue: &dyn ReadingQueue) -> Result<Status, QueueError> {
+    let (ledger, counts) = queue.audit()?;
+    let balances = ledger.balances() && counts.agree_with(&ledger);
+    let totals = ledger.totals();
+    let sensors = ledger.rows.into_iter().map(|(sensor, row)| SensorStatus {
+        sensor,
+        readings: row.readings,
+        gap_records: row.gap_records,
+        malformed: row.malformed,
+    });
+    let sensors = sensors.collect();
+    Ok(Status { epoch: queue.epoch().to_string(), sensors, totals, balances })
+}
+
+/// Why the queue cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The file system or the store beneath refused. Stop, look at the disk, start again.
+    #[error("the queue could not {operation}")]
+    Storage {
+        /// What was being done.
+        operation: &'static str,
+        /// The store's words.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something stored cannot be read; the store is set aside at the next start.
+    #[error("the segment at sequence {sequence} of the queue cannot be read")]
+    Segment {
+        /// Its first sequence.
+        sequence: u64,
+        /// Why.
+        #[source]
+        source: SegmentError,
+    },
+    /// Another process has the store open.
+    #[error("the queue at {} is open in another process: use the running daemon's, or stop it", .0.display())]
+    InUse(PathBuf),
+    /// Made by a later version of this program; nothing was touched.
+    #[error(
+        "the queue has format {found}, newer than this program's {known}: install the later version again"
+    )]
+    Newer {
+        /// The store's.
+        found: u8,
+        /// The newest this program knows.
+        known: u8,
+    },
+    /// An earlier call failed; nothing more is written until the store is opened anew.
+    #[error("the queue failed before and takes nothing until it is opened again")]
+    Failed,
+}
+
+impl QueueError {
+    /// Whether somebody must change the configuration or the installation before a restart helps.
+    pub fn needs_configuration(&self) -> bool {
+        match self {
+            Self::Newer { .. } => true,
+            Self::Segment { source, .. } => {
+                matches!(source, SegmentError::KeyMissing | SegmentError::KeyWrong | SegmentError::Newer(_))
+            }
+            Self::Storage { .. } | Self::InUse(_) | Self::Failed => false,
+        }
+    }
+}

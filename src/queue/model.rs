@@ -1,0 +1,245 @@
+//! The queue in memory, in the plainest way: what [`durable`](super::durable) is compared with, and
+//! what simulations run on. Nothing here survives the process.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::capacity::{Admission, Capacity};
+use super::ledger::{Ledger, Movement};
+use super::sequence_set::SequenceSet;
+use super::{Appended, Counts, DeadLetter, QueueError, ReadingQueue};
+use crate::clock::Anchor;
+use crate::config::DrainOrder;
+use crate::reading::{Body, Content, Epoch, Gap, GapReason, Item, Observation, SensorId};
+
+/// A [`ReadingQueue`] in memory.
+pub struct ModelQueue {
+    capacity: Capacity,
+    epoch: Epoch,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next_sequence: u64,
+    items: BTreeMap<u64, Item>,
+    dead: BTreeMap<u64, DeadLetter>,
+    ledger: Ledger,
+    anchors: Vec<Anchor>,
+    free_bytes: u64,
+    protected: SequenceSet,
+}
+
+impl ModelQueue {
+    /// Sets what the disk has free; at first it has no bounds.
+    pub fn set_free_bytes(&self, free_bytes: u64) {
+        self.lock().free_bytes = free_bytes;
+    }
+
+    /// An empty queue on a disk without bounds.
+    pub fn new(capacity: Capacity, epoch: Epoch) -> Self {
+        let state = State { next_sequence: 1, free_bytes: u64::MAX, ..State::default() };
+        Self { capacity, epoch, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn depth(&self) -> u64 {
+        self.items.len() as u64
+    }
+
+    fn take_sequence(&mut self) -> u64 {
+        self.next_sequence += 1;
+        self.next_sequence - 1
+    }
+
+    fn count(&mut self, item: &Item, movement: Movement) {
+        let row = self.ledger.rows.entry(item.sensor.clone()).or_default();
+        row.account(matches!(item.body, Body::Gap(_))).apply(movement);
+        if matches!(movement, Movement::Evict | Movement::DropDeadLetter) {
+            row.note_eviction(item.taken);
+        }
+    }
+
+    fn take_out(&mut self, sequences: &SequenceSet, movement: Movement) -> Vec<Item> {
+        let there: Vec<u64> = self.items.keys().copied().filter(|s| sequences.contains(*s)).collect();
+        let items: Vec<Item> = there.iter().filter_map(|sequence| self.items.remove(sequence)).collect();
+        items.iter().for_each(|item| self.count(item, movement));
+        items
+    }
+
+    fn report_evictions(&mut self, capacity: &Capacity) -> u64 {
+        if !capacity.has_recovered(self.depth(), self.free_bytes) {
+            return 0;
+        }
+        let sensors: Vec<SensorId> = self.ledger.rows.keys().cloned().collect();
+        let mut reported = 0;
+        for sensor in sensors {
+            let row = self.ledger.rows.get_mut(&sensor).expect("the key was just there");
+            let Some(episode) = row.evicting.take() else { continue };
+            row.gap_records.received += 1;
+            row.gap_records.queued += 1;
+            let session = row.session;
+            let sequence = self.take_sequence();
+            let gap =
+                Gap { reason: GapReason::Evicted, start: episode.first.into(), readings_lost: episode.count };
+            let item = Item { sequence, sensor, session, taken: episode.last.into(), body: Body::Gap(gap) };
+            self.items.insert(sequence, item);
+            reported += 1;
+        }
+        reported
+    }
+
+    fn dead_in(&self, sequences: &SequenceSet) -> Vec<u64> {
+        self.dead.keys().copied().filter(|s| sequences.contains(*s)).collect()
+    }
+}
+
+impl ReadingQueue for ModelQueue {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn append(&self, observations: &[Observation]) -> Result<Appended, QueueError> {
+        let mut state = self.lock();
+        let incoming = observations.iter().filter(|o| matches!(o.content, Content::Body(_))).count() as u64;
+        let disk_low = state.free_bytes < self.capacity.disk_headroom;
+        let mut room = incoming;
+        let mut evicted = 0;
+        match self.capacity.admit(state.depth(), incoming, state.free_bytes) {
+            Admission::Accept => {}
+            Admission::Refuse => room = 0,
+            Admission::AcceptFirst(some) => room = some,
+            Admission::Evict(count) => {
+                let free =
+                    state.items.keys().copied().filter(|sequence| !state.protected.contains(*sequence));
+                let mut oldest: SequenceSet = free.take(count as usize).collect();
+                if oldest.count() < count {
+                    oldest = state.items.keys().copied().take(count as usize).collect();
+                }
+                evicted = state.take_out(&oldest, Movement::Evict).len() as u64;
+            }
+        }
+        let mut queued = 0;
+        let mut sessions_begun = Vec::new();
+        for observation in observations {
+            let Content::Body(body) = &observation.content else {
+                state.ledger.rows.entry(observation.sensor.clone()).or_default().malformed += 1;
+                continue;
+            };
+            let sequence = state.take_sequence();
+            let row = state.ledger.rows.entry(observation.sensor.clone()).or_default();
+            let is_gap = matches!(body, Body::Gap(_));
+            if observation.starts_session || row.session == 0 {
+                row.session = sequence;
+                sessions_begun.push((observation.sensor.clone(), sequence));
+            }
+            if !is_gap {
+                row.last = Some(observation.taken.into());
+            }
+            row.account(is_gap).received += 1;
+            if queued == room {
+                row.account(is_gap).evicted += 1;
+                row.note_eviction(observation.taken);
+                evicted += 1;
+                continue;
+            }
+            row.account(is_gap).queued += 1;
+            let session = row.session;
+            let (sensor, taken) = (observation.sensor.clone(), observation.taken);
+            state.items.insert(sequence, Item { sequence, sensor, session, taken, body: body.clone() });
+            queued += 1;
+        }
+        queued += state.report_evictions(&self.capacity);
+        let is_full = !self.capacity.has_recovered(state.depth(), state.free_bytes);
+        Ok(Appended { queued, evicted, is_full, disk_low, sessions_begun })
+    }
+
+    fn peek(
+        &self,
+        order: DrainOrder,
+        claimed: &SequenceSet,
+        items_max: usize,
+    ) -> Result<Vec<Item>, QueueError> {
+        let state = self.lock();
+        let free = |item: &&Item| !claimed.contains(item.sequence);
+        Ok(match order {
+            DrainOrder::OldestFirst => state.items.values().filter(free).take(items_max).cloned().collect(),
+            DrainOrder::NewestFirst => {
+                state.items.values().rev().filter(free).take(items_max).cloned().collect()
+            }
+        })
+    }
+
+    fn remove(&self, accepted: &SequenceSet) -> Result<(), QueueError> {
+        let mut state = self.lock();
+        state.take_out(accepted, Movement::Deliver);
+        state.report_evictions(&self.capacity);
+        Ok(())
+    }
+
+    fn dead_letter(&self, refused: &SequenceSet, reason: &str) -> Result<(), QueueError> {
+        let mut state = self.lock();
+        for item in state.take_out(refused, Movement::DeadLetter) {
+            state.dead.insert(item.sequence, DeadLetter { item, reason: reason.to_owned() });
+        }
+        Ok(())
+    }
+
+    fn dead_letters(&self, from: u64, items_max: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        Ok(self.lock().dead.range(from..).map(|(_, letter)| letter.clone()).take(items_max).collect())
+    }
+
+    fn requeue(&self, sequences: &SequenceSet) -> Result<u64, QueueError> {
+        let mut state = self.lock();
+        let there = state.dead_in(sequences);
+        for sequence in &there {
+            let letter = state.dead.remove(sequence).expect("the key was just there");
+            state.count(&letter.item, Movement::Requeue);
+            state.items.insert(*sequence, letter.item);
+        }
+        Ok(there.len() as u64)
+    }
+
+    fn drop_dead_letters(&self, sequences: &SequenceSet) -> Result<u64, QueueError> {
+        let mut state = self.lock();
+        let there = state.dead_in(sequences);
+        for sequence in &there {
+            let letter = state.dead.remove(sequence).expect("the key was just there");
+            state.count(&letter.item, Movement::DropDeadLetter);
+        }
+        Ok(there.len() as u64)
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.lock().ledger.clone()
+    }
+
+    fn protect(&self, in_hand: SequenceSet) {
+        self.lock().protected = in_hand;
+    }
+
+    fn audit(&self) -> Result<(Ledger, Counts), QueueError> {
+        let state = self.lock();
+        let mut counts = Counts::default();
+        state.items.values().for_each(|item| counts.add(item));
+        Ok((state.ledger.clone(), counts))
+    }
+
+    fn anchors(&self) -> Vec<Anchor> {
+        self.lock().anchors.clone()
+    }
+
+    fn add_anchor(&self, anchor: Anchor) -> Result<(), QueueError> {
+        self.lock().anchors.push(anchor);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+}

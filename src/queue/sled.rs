@@ -1,0 +1,195 @@
+//! The store beneath the queue. The only file that names sled.
+//!
+//! sled 0.34's `flush` calls `sync_file_range`, which is no fsync: a power cut takes what it
+//! "flushed" (6 of 6 cuts, up to 12,070 records at once). Durable is `flush`, then `fdatasync` on a
+//! handle of our own to sled's one file; with it none was lost in 38 cuts. So [`Store::sync`] is the
+//! only way to durability here, and the lints ban the other.
+
+use std::fs::File;
+use std::ops::RangeBounds;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+
+use super::QueueError;
+
+/// sled's page cache. Its default is 1 GB; the queue is read once, in order, so little helps as much.
+const CACHE_BYTES: u64 = 2 << 20;
+/// How often sled's own thread writes out and collects garbage. Its default of 500 ms would fsync an
+/// SD card twice a second for nothing; turned off, the file would never shrink inside.
+const HOUSEKEEPING_MS: u64 = 5_000;
+/// Beside the store: says that it once was described.
+const DESCRIBED_MARK: &str = "hr-gatewayd.described";
+/// Beside the store: says that it is damaged and must not be opened again.
+const DAMAGED_MARK: &str = "hr-gatewayd.damaged";
+
+/// An ordered map of bytes with atomic batches.
+pub struct Store {
+    db: ::sled::Db,
+    file: File,
+    path: PathBuf,
+}
+
+/// A value as the store hands it out, without copying.
+pub type Value = ::sled::IVec;
+
+/// Writes that happen together or not at all: `None` removes.
+#[derive(Default)]
+pub struct Writes(::sled::Batch);
+
+impl Writes {
+    /// Sets `key`, whatever was there.
+    pub fn insert(&mut self, key: impl AsRef<[u8]>, value: Vec<u8>) {
+        self.0.insert(key.as_ref(), value);
+    }
+
+    /// Removes `key`, if it is there.
+    pub fn remove(&mut self, key: impl AsRef<[u8]>) {
+        self.0.remove(key.as_ref());
+    }
+}
+
+impl Store {
+    /// Opens the store at `path`, creating it. A damaged one is moved aside, never deleted: where to
+    /// is returned, and a new one begins. As damaged counts also one that was
+    /// [described](Self::describe) and has no `description` any more: sled takes a file of zeros for a
+    /// new one.
+    pub fn open(path: &Path, description: &[u8]) -> Result<(Self, Option<PathBuf>), QueueError> {
+        std::fs::create_dir_all(path).map_err(storage("create its folder"))?;
+        restrict_to_owner(path)?;
+        let mut set_aside = None;
+        if path.join(DAMAGED_MARK).exists() {
+            set_aside = Some(move_aside(path)?);
+        }
+        let db = match open_db(path) {
+            Ok(db) if path.join(DESCRIBED_MARK).exists() && !matches!(db.get(description), Ok(Some(_))) => {
+                drop(db);
+                set_aside = Some(move_aside(path)?);
+                open_db(path).map_err(storage("begin a new store"))?
+            }
+            Ok(db) => db,
+            Err(::sled::Error::Io(error)) if error.to_string().contains("lock") => {
+                return Err(QueueError::InUse(path.to_owned()));
+            }
+            Err(::sled::Error::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+                return Err(storage("open its store")(error));
+            }
+            Err(_) => {
+                set_aside = Some(move_aside(path)?);
+                open_db(path).map_err(storage("begin a new store"))?
+            }
+        };
+        let file = File::open(path.join("db")).map_err(storage("open its store's file"))?;
+        // A new file is only as durable as its name, and sled syncs no folder.
+        for folder in [Some(path), path.parent()].into_iter().flatten() {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(storage("sync its folder"))?;
+        }
+        Ok((Self { db, file, path: path.to_owned() }, set_aside))
+    }
+
+    /// Opens the store at `path` as it is, damaged or not: creates nothing and moves nothing aside.
+    pub fn open_existing(path: &Path) -> Result<Self, QueueError> {
+        let file = File::open(path.join("db")).map_err(storage("find its store"))?;
+        match open_db(path) {
+            Ok(db) => Ok(Self { db, file, path: path.to_owned() }),
+            Err(::sled::Error::Io(error)) if error.to_string().contains("lock") => {
+                Err(QueueError::InUse(path.to_owned()))
+            }
+            Err(error) => Err(storage("open its store")(error)),
+        }
+    }
+
+    /// Notes outside the store that it has a description from now on.
+    pub fn describe(&self) -> Result<(), QueueError> {
+        File::create(self.path.join(DESCRIBED_MARK))
+            .and_then(|mark| mark.sync_all())
+            .and_then(|()| File::open(&self.path)?.sync_all())
+            .map_err(storage("describe itself"))
+    }
+
+    /// The value at `key`.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, QueueError> {
+        self.db.get(key).map_err(|error| self.failure("read", error))
+    }
+
+    /// The entries in a range of keys.
+    pub fn range<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+    ) -> impl DoubleEndedIterator<Item = Result<(Value, Value), QueueError>> {
+        self.db.range(range).map(|entry| entry.map_err(|error| self.failure("read", error)))
+    }
+
+    /// Applies all of `writes` atomically. Not durable until [`sync`](Self::sync).
+    pub fn apply(&self, writes: Writes) -> Result<(), QueueError> {
+        self.db.apply_batch(writes.0).map_err(|error| self.failure("write", error))
+    }
+
+    /// Makes everything applied so far survive a power cut.
+    #[expect(clippy::disallowed_methods, reason = "the one place that adds the fdatasync it lacks")]
+    pub fn sync(&self) -> Result<(), QueueError> {
+        self.db.flush().map_err(storage("write out"))?;
+        self.file.sync_data().map_err(storage("sync"))
+    }
+
+    /// The queue's error for sled's. Damage is noted, so that the next start sets the store aside
+    /// instead of meeting it again.
+    fn failure(&self, operation: &'static str, error: ::sled::Error) -> QueueError {
+        if matches!(error, ::sled::Error::Corruption { .. } | ::sled::Error::ReportableBug(_))
+            && let Err(error) = self.mark_damaged()
+        {
+            return error;
+        }
+        storage(operation)(error)
+    }
+
+    /// Bytes free to us on the file system that holds the store.
+    pub fn free_bytes(&self) -> Result<u64, QueueError> {
+        let stat = rustix::fs::statvfs(&self.path).map_err(storage("ask for free disk space"))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Has the next [`open`](Self::open) set this store aside.
+    pub fn mark_damaged(&self) -> Result<(), QueueError> {
+        File::create(self.path.join(DAMAGED_MARK))
+            .and_then(|mark| mark.sync_all())
+            .map_err(storage("mark itself as damaged"))
+    }
+}
+
+fn open_db(path: &Path) -> Result<::sled::Db, ::sled::Error> {
+    let config =
+        ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(HOUSEKEEPING_MS));
+    // sled panics on some damage instead of returning it.
+    std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
+        .unwrap_or_else(|_| Err(::sled::Error::ReportableBug("sled panicked while opening".into())))
+}
+
+fn move_aside(path: &Path) -> Result<PathBuf, QueueError> {
+    let seconds = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = (0..)
+        .map(|n| path.with_file_name(format!("{name}.damaged-{}", seconds + n)))
+        .find(|candidate| !candidate.exists())
+        .expect("some second is free");
+    std::fs::rename(path, &aside).map_err(storage("set a damaged store aside"))?;
+    std::fs::create_dir_all(path).map_err(storage("create its folder"))?;
+    restrict_to_owner(path)?;
+    Ok(aside)
+}
+
+/// Health records: nobody else on the machine reads them.
+fn restrict_to_owner(path: &Path) -> Result<(), QueueError> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+        .map_err(storage("restrict its folder to its owner"))
+}
+
+/// Turns an error of the store into the queue's, naming the operation.
+pub fn storage<E>(operation: &'static str) -> impl FnOnce(E) -> QueueError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    move |source| QueueError::Storage { operation, source: source.into() }
+}

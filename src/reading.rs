@@ -1,0 +1,195 @@
+//! What the gateway keeps of a notification: names, moments, and the [`Item`] that travels from the
+//! ingest through the queue to the drainer.
+//!
+//! Names are validated once, in their constructors: they become partition keys, JSON strings and file
+//! names, and none of these may need escaping.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::heart_rate::HeartRateMeasurement;
+
+/// Longest name of a gateway or sensor, bytes. A partition key may have 256; 64 is enough for people.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// A name was empty, too long, or held a character that is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{found}` is no name: use 1 to {NAME_BYTES_MAX} letters, digits, `.`, `_` or `-`")]
+pub struct InvalidName {
+    found: String,
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+                if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(allowed) {
+                    return Err(InvalidName { found: text.to_owned() });
+                }
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.to_string()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// The name of this gateway, as its readings carry it.
+    GatewayId
+}
+name_type! {
+    /// The name of a watch or strap, as its readings carry it.
+    SensorId
+}
+
+/// Identifies one store for ever: random, renewed whenever a store is created. With it a `reading_id`
+/// stays unique even if a gateway is wiped and its sequence starts again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Identifies one boot of the machine: `/proc/sys/kernel/random/boot_id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BootId(pub u128);
+
+/// When something happened, by both clocks of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The boot in which `boottime_ms` counts.
+    pub boot: BootId,
+    /// Time since boot (`CLOCK_BOOTTIME`), milliseconds.
+    pub boottime_ms: u64,
+    /// The wall clock, milliseconds since 1970-01-01 UTC, right or wrong.
+    pub wall_ms: i64,
+    /// Whether the wall clock was known to be right.
+    pub synchronized: bool,
+}
+
+impl Moment {
+    /// Milliseconds from `earlier` to `self`: by the boot clock within one boot, by the wall clock
+    /// across boots, where both were synchronized; `None` where nobody can know.
+    pub fn ms_since(&self, earlier: &Moment) -> Option<u64> {
+        if self.boot == earlier.boot {
+            return Some(self.boottime_ms.saturating_sub(earlier.boottime_ms));
+        }
+        let known = self.synchronized && earlier.synchronized;
+        known.then(|| u64::try_from(self.wall_ms - earlier.wall_ms).unwrap_or(0))
+    }
+}
+
+/// What one queued item says: a measurement, or that there was none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A reading.
+    Measurement(HeartRateMeasurement),
+    /// A gap record.
+    Gap(Gap),
+}
+
+/// A span without (trustworthy) readings. It ends at its item's own moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Why there are none.
+    pub reason: GapReason,
+    /// When it began.
+    pub start: Moment,
+    /// How many sequences were lost with it, where that is known (`evicted`); otherwise 0.
+    pub readings_lost: u64,
+}
+
+/// Why a span has no readings, or none to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// The sensor's link was down: out of range, switched off, dropped.
+    LinkDown,
+    /// The Bluetooth adapter or bluetoothd was gone.
+    AdapterGone,
+    /// The link stood, and nothing came over it.
+    SensorSilent,
+    /// The sensor reported no skin contact; its readings in the span are kept but mean little.
+    NoContact,
+    /// The daemon was not running.
+    GatewayDown,
+    /// The wall clock was not synchronized; the span's readings carry estimated time.
+    ClockUnsynchronized,
+    /// The queue was full and readings made room.
+    Evicted,
+}
+
+/// One element of the queue: a reading or a gap record with its place in the sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Position in this gateway's queue: +1 per item, no holes, never reused within an [`Epoch`].
+    pub sequence: u64,
+    /// Whose it is.
+    pub sensor: SensorId,
+    /// The session, named by the sequence of its first item.
+    pub session: u64,
+    /// When it was measured; for a gap record, when the gap ended.
+    pub taken: Moment,
+    /// The reading or gap itself.
+    pub body: Body,
+}
+
+/// What the ingest hands to the queue, which gives it a sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Whose it is.
+    pub sensor: SensorId,
+    /// When it was measured, or when the gap ended.
+    pub taken: Moment,
+    /// Whether a new session begins with it.
+    pub starts_session: bool,
+    /// The reading or gap, or that a notification could not be understood.
+    pub content: Content,
+}
+
+/// What was observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// To be queued.
+    Body(Body),
+    /// To be counted only.
+    Malformed,
+}

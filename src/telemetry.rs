@@ -1,0 +1,53 @@
+//! Logs: to journald with fields where it listens, to stderr for people elsewhere.
+//!
+//! Fields are upper-cased by journald: `journalctl -u hr-gatewayd SENSOR=adi-forerunner`. Heart rates
+//! appear at TRACE only, addresses never. What libraries log through `log` (sled does) comes along.
+
+use std::sync::OnceLock;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+use crate::config::ConfigError;
+
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Begins logging with a filter such as `info` or `hr_gateway::drainer=debug,info`.
+pub fn init(filter: &str) -> Result<(), ConfigError> {
+    let (filter, handle) = reload::Layer::new(parse(filter)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    // systemd sets it where stderr is the journal's; only then is the journal the place to write to.
+    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
+    let result = match journal {
+        Some(layer) => {
+            let layer = layer.with_field_prefix(None).with_syslog_identifier("hr-gatewayd".into());
+            registry.with(layer).try_init()
+        }
+        None => {
+            use std::io::IsTerminal;
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_target(false);
+            registry.with(layer).try_init()
+        }
+    };
+    _ = FILTER.set(handle);
+    result.map_err(|error| ConfigError(format!("logging could not begin: {error}")))
+}
+
+/// Changes the filter of logging that has begun.
+pub fn set_filter(filter: &str) -> Result<(), ConfigError> {
+    let filter = parse(filter)?;
+    if let Some(handle) = FILTER.get() {
+        handle.reload(filter).map_err(|error| ConfigError(format!("`log.level`: {error}")))?;
+    }
+    Ok(())
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, ConfigError> {
+    EnvFilter::try_new(filter).map_err(|error| {
+        ConfigError(format!("`log.level`: found `{filter}`: {error}; write `info` or `debug`"))
+    })
+}

@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""A pretend org.bluez (and timedate1) on a private system bus, steered over stdin.
+
+Tests of the gateway run against it without a radio. stdout carries `ready`, then exactly one
+answer line for each command line: `ok [json]` or `error TEXT`. Logs go to stderr. The commands
+are the `do_…` methods below; README.md lists them.
+"""
+
+import asyncio
+import inspect
+import json
+import logging
+import os
+import re
+import sys
+from typing import Any
+
+from dbus_fast import Variant
+
+from bluetoothd import AdapterRecord, Bluetoothd, World
+from gatt import Characteristic
+from object_server import Interface, ObjectServer
+from sensor import Sensor
+
+COMMAND_BYTES_MAX = 16 * 1024 * 1024  # one notify line may carry a whole test's values
+RESTART_S = 0.3
+TEMPORARY_TIMEOUT_S = 30.0  # BlueZ's default
+
+ADDRESS = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
+ADAPTER = re.compile(r"hci[0-9]+")
+
+
+class CommandError(Exception):
+    """What was asked makes no sense; the text is the answer."""
+
+
+class TimeDate(Interface):
+    """The one property by which the gateway learns whether the clock can be trusted."""
+
+    name = "org.freedesktop.timedate1"
+
+    def __init__(self, server: ObjectServer) -> None:
+        super().__init__(server, "/org/freedesktop/timedate1")
+        self.synchronized = True
+
+    def properties(self) -> dict[str, Variant]:
+        return {"NTPSynchronized": Variant("b", self.synchronized)}
+
+
+class Mock:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.daemon = Bluetoothd(world)
+        self.time_server = ObjectServer("org.freedesktop.timedate1")
+        self.time_date = TimeDate(self.time_server)
+
+    async def start(self) -> None:
+        self.time_server.add(self.time_date)
+        await self.time_server.start()
+        await self.daemon.start()
+
+    async def stop(self) -> None:
+        await self.daemon.stop()
+        await self.time_server.stop()
+
+    async def answer(self, line: str) -> str:
+        """Carry out one command line; whatever goes wrong becomes the answer."""
+        name, *arguments = line.split() or [""]
+        command = getattr(self, "do_" + name.replace("-", "_"), None)
+        try:
+            if command is None:
+                raise CommandError(f"unknown command {name!r}")
+            try:
+                inspect.signature(command).bind(*arguments)
+            except TypeError as error:
+                raise CommandError(f"{name}: {error}") from None
+            result = await command(*arguments)
+        except (CommandError, ValueError) as error:
+            return f"error {error}"
+        except Exception as error:
+            logging.exception("command failed: %.200s", line)
+            return "error " + f"{name}: {error!r}".replace("\n", " ")
+        return "ok" if result is None else f"ok {json.dumps(result)}"
+
+    async def do_sensor(self, address: str, name: str, *options: str) -> None:
+        address = new_address(address)
+        if address in self.world.sensors:
+            raise CommandError(f"sensor {address} is there already")
+        values = dict(option.split("=", 1) for option in options)
+        arguments = {key: parse_option(key, value) for key, value in values.items()}
+        keywords = {"bond": "bond_required", "hrs": "advertises_heart_rate"}
+        self.world.sensors[address] = Sensor(
+            address,
+            name.replace("_", " "),
+            **{keywords.get(key, key): value for key, value in arguments.items()},
+        )
+
+    async def do_notify(self, address: str, *values: str) -> int:
+        device = self.sensor(address).link
+        payloads = [bytes.fromhex(value) for value in values]
+        for characteristic in device.characteristics if device else ():
+            if characteristic.is_heart_rate:
+                return await characteristic.push(payloads)
+        return 0
+
+    async def do_drop(self, address: str) -> None:
+        self.sensor(address).drop()
+
+    async def do_range(self, address: str, where: str) -> None:
+        sensor = self.sensor(address)
+        sensor.in_range = choose(where, {"in": True, "out": False})
+        if not sensor.in_range:
+            sensor.drop()
+
+    async def do_advertise(self, address: str, switch: str) -> None:
+        sensor = self.sensor(address)
+        sensor.advertising = choose(switch, {"on": True, "off": False})
+        if not sensor.advertising:
+            sensor.drop()
+
+    async def do_hang(self, address: str, operation: str) -> None:
+        operations = ("connect", "notify", "pair", "none")
+        self.sensor(address).hang(choose(operation, {name: name for name in operations}))
+
+    async def do_fail(self, address: str, operation: str, times: str) -> None:
+        operation = choose(operation, {"connect": "connect", "notify": "notify"})
+        self.sensor(address).failures_due[operation] = int(times)
+
+    async def do_readdress(self, address: str, other: str) -> None:
+        sensor = self.sensor(address)
+        other = new_address(other)
+        if other in self.world.sensors:
+            raise CommandError(f"sensor {other} is there already")
+        sensor.drop()
+        sensor.bonds.clear()
+        del self.world.sensors[sensor.address]
+        sensor.address = other
+        self.world.sensors[other] = sensor
+
+    async def do_adapter(self, hci: str, action: str, switch: str = "") -> None:
+        if not ADAPTER.fullmatch(hci):
+            raise CommandError(f"{hci!r} is not an adapter's name")
+        present = hci in self.daemon.adapters
+        if present == (action == "add"):
+            raise CommandError(f"{hci} is {'there already' if present else 'not there'}")
+        if action == "add":
+            self.world.adapters.setdefault(hci, AdapterRecord()).present = True
+            self.daemon.add_adapter(hci)
+        elif action == "remove":
+            self.world.adapters[hci].present = False
+            self.daemon.remove_adapter(hci)
+        elif action == "power":
+            self.daemon.adapters[hci].set_powered(choose(switch, {"on": True, "off": False}))
+        else:
+            raise CommandError(f"adapter cannot {action!r}")
+
+    async def do_restart(self) -> None:
+        await self.daemon.stop()
+        await asyncio.sleep(RESTART_S)
+        self.daemon = Bluetoothd(self.world)
+        await self.daemon.start()
+
+    async def do_stats(self, address: str) -> dict[str, Any]:
+        sensor = self.sensor(address)
+        counted = ("connect", "disconnect", "start_notify", "stop_notify", "pair", "remove")
+        return {
+            **{name: sensor.calls[name] for name in counted},
+            "connected": sensor.link is not None,
+            "notify_sessions": sum(len(c.sessions) for c in self.heart_rates(sensor)),
+            "paired": bool(sensor.bonds),
+        }
+
+    async def do_adapter_stats(self, hci: str) -> dict[str, Any]:
+        if hci not in self.world.adapters:
+            raise CommandError(f"there never was an adapter {hci}")
+        calls = self.world.adapters[hci].calls
+        adapter = self.daemon.adapters.get(hci)
+        return {
+            "start_discovery": calls["start_discovery"],
+            "stop_discovery": calls["stop_discovery"],
+            "powered": adapter is not None and adapter.powered,
+            "discovering": adapter is not None and bool(adapter.discoverers),
+            "power_cycles": calls["power_cycles"],
+        }
+
+    async def do_clock(self, state: str) -> None:
+        self.time_date.synchronized = choose(state, {"synchronized": True, "unsynchronized": False})
+
+    def sensor(self, address: str) -> Sensor:
+        try:
+            return self.world.sensors[address.upper()]
+        except KeyError:
+            raise CommandError(f"no sensor {address}") from None
+
+    def heart_rates(self, sensor: Sensor) -> list[Characteristic]:
+        return [
+            characteristic
+            for device in self.daemon.devices()
+            if device.sensor is sensor
+            for characteristic in device.characteristics
+            if characteristic.is_heart_rate
+        ]
+
+
+def new_address(text: str) -> str:
+    address = text.upper()
+    if not ADDRESS.fullmatch(address):
+        raise CommandError(f"{text!r} is not an address")
+    return address
+
+
+def choose(word: str, choices: dict[str, Any]) -> Any:
+    if word not in choices:
+        raise CommandError(f"{word!r} is none of {', '.join(choices)}")
+    return choices[word]
+
+
+def parse_option(key: str, value: str) -> Any:
+    if key in ("battery", "location", "rssi"):
+        return int(value)
+    if key in ("manufacturer", "model"):
+        return value.replace("_", " ")
+    if key == "bond":
+        return choose(value, {"required": True})
+    if key == "hrs":
+        return choose(value, {"yes": True, "no": False})
+    raise CommandError(f"a sensor has no option {key!r}")
+
+
+async def main() -> None:
+    logging.basicConfig(level=os.environ.get("MOCK_LOG", "WARNING"), stream=sys.stderr)
+    timeout_s = float(os.environ.get("MOCK_TEMPORARY_TIMEOUT_S", TEMPORARY_TIMEOUT_S))
+    mock = Mock(World(timeout_s, adapters={"hci0": AdapterRecord()}))
+    await mock.start()
+    print("ready", flush=True)
+
+    commands = asyncio.StreamReader(limit=COMMAND_BYTES_MAX)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
+    )
+    while line := (await commands.readline()).decode():
+        if line.strip() == "quit":
+            print("ok", flush=True)
+            break
+        print(await mock.answer(line), flush=True)
+    await mock.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,12 @@
+//! End to end: the real binary; BlueZ as a mock on a private bus, through the real bluer; real sled;
+//! and Kinesis as our fake and as moto.
+
+#[path = "gateway/bluetooth.rs"]
+mod bluetooth;
+#[path = "gateway/commands.rs"]
+mod commands;
+#[path = "gateway/kinesis.rs"]
+mod kinesis;
+#[path = "gateway/moto.rs"]
+mod moto;
+mod support;

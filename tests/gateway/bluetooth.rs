@@ -1,0 +1,342 @@
+//! Watches over the mock bus, into the fake Kinesis.
+
+use crate::support::daemon::{Daemon, configure};
+use crate::support::fake_kinesis::{FakeKinesis, Options};
+use crate::support::mock_bus::MockBus;
+use crate::support::{measurement, recorded_heart_rates, recorded_rr_intervals, wait_for};
+use hr_gateway::heart_rate::HeartRateMeasurement;
+use serde_json::Value;
+use std::time::Duration;
+
+const WATCH: &str = "C0:FF:EE:00:00:01";
+
+struct Set {
+    bus: MockBus,
+    kinesis: FakeKinesis,
+    folder: tempfile::TempDir,
+}
+
+impl Set {
+    fn new(more_config: &str) -> Self {
+        let mut bus = MockBus::start();
+        bus.tell(&format!(
+            "sensor {WATCH} Forerunner_255 battery=87 location=2 manufacturer=Garmin model=FR255"
+        ));
+        let kinesis = FakeKinesis::start(Options::default());
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = kinesis.endpoint();
+        configure(
+            folder.path(),
+            &format!(
+                "{more_config}\n[gateway]\nid = \"living-room\"\n[kinesis]\nstream = \"hr-kinesis-stream\"\n\
+                 endpoint = {endpoint:?}\n"
+            ),
+        );
+        Self { bus, kinesis, folder }
+    }
+
+    fn start(&self) -> Daemon {
+        Daemon::start(self.folder.path(), &self.bus.address())
+    }
+
+    /// The accepted lines as JSON, by sequence.
+    fn lines(&self) -> Vec<Value> {
+        let mut lines: Vec<Value> = self
+            .kinesis
+            .seen(|seen| seen.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect());
+        lines.sort_by_key(|line| line["sequence"].as_u64());
+        lines
+    }
+
+    fn readings(&self) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| line.get("heart_rate").is_some()).collect()
+    }
+}
+
+fn one_watch() -> String {
+    format!("[[sensor]]\nid = \"adi-forerunner\"\naddress = \"{WATCH}\"\n")
+}
+
+#[track_caller]
+fn assert_gap_free_and_once(lines: &[Value]) {
+    let sequences: Vec<u64> = lines.iter().map(|line| line["sequence"].as_u64().unwrap()).collect();
+    let first = sequences[0];
+    assert_eq!(sequences, (first..first + lines.len() as u64).collect::<Vec<_>>(), "no hole, nothing twice");
+}
+
+#[test]
+fn a_recorded_run_arrives_once_and_in_order_with_every_heart_rate() {
+    let mut set = Set::new(&one_watch());
+    let rates = recorded_heart_rates("garmin-fenix2-run-47min.csv", usize::MAX);
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    let payloads: Vec<_> = rates.iter().map(|rate| measurement(*rate).encode()).collect();
+    set.bus.notify_all(WATCH, &payloads);
+    let status = daemon.wait_delivered(rates.len() as u64);
+    assert_eq!(status["balances"], true);
+    daemon.wait_log("sensor described");
+    let log = daemon.log();
+    assert!(log.contains("battery_percent=87") && log.contains("wrist") && log.contains("FR255"), "{log}");
+    assert!(!log.contains(WATCH), "an address does not leave BlueZ");
+    daemon.stop();
+    let readings = set.readings();
+    assert_gap_free_and_once(&set.lines());
+    let arrived: Vec<u16> = readings.iter().map(|line| line["heart_rate"].as_u64().unwrap() as u16).collect();
+    assert_eq!(arrived, rates);
+    let first = &readings[0];
+    assert_eq!(first["gateway_id"], "living-room");
+    assert_eq!(first["sensor_id"], "adi-forerunner");
+    assert_eq!(first["schema_version"], 1);
+    assert_eq!(first["timestamp"].as_str().unwrap().len(), 24);
+}
+
+#[test]
+fn every_rr_interval_contact_energy_and_16_bit_value_is_exact() {
+    let mut set = Set::new(&one_watch());
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    let rr = recorded_rr_intervals();
+    let sent: Vec<HeartRateMeasurement> = rr
+        .chunks(3)
+        .enumerate()
+        .map(|(n, rr)| HeartRateMeasurement {
+            heart_rate: if n % 5 == 0 { 300 } else { 70 },
+            sensor_contact: [None, Some(true)][n % 2],
+            energy_expended_kj: (n % 3 == 0).then_some(n as u16 * 100),
+            rr_intervals: rr.to_vec(),
+        })
+        .collect();
+    let payloads: Vec<_> = sent.iter().map(HeartRateMeasurement::encode).collect();
+    set.bus.notify_all(WATCH, &payloads);
+    set.bus.notify_all(WATCH, &[vec![0x00], vec![0x01, 0x50], vec![0x10, 0x50, 0x01]]);
+    let status = daemon.wait_delivered(sent.len() as u64);
+    daemon.stop();
+    assert_eq!(status["totals"]["malformed"], 3);
+    for (line, sent) in set.readings().iter().zip(&sent) {
+        assert_eq!(line["heart_rate"], sent.heart_rate);
+        assert_eq!(line.get("sensor_contact").and_then(Value::as_bool), sent.sensor_contact);
+        assert_eq!(
+            line.get("energy_expended_kj").and_then(Value::as_u64),
+            sent.energy_expended_kj.map(u64::from)
+        );
+        let arrived: Vec<f64> =
+            line["rr_intervals_ms"].as_array().unwrap().iter().map(|ms| ms.as_f64().unwrap()).collect();
+        let exact: Vec<f64> = sent.rr_intervals.iter().map(|rr| f64::from(rr.0) * 1000.0 / 1024.0).collect();
+        assert_eq!(arrived, exact);
+    }
+}
+
+#[test]
+fn after_each_loss_of_the_link_values_come_once_again() {
+    let mut set = Set::new(&one_watch());
+    let daemon = set.start();
+    let mut sent = 0;
+    for loss in ["drop WATCH", "restart", "adapter hci0 power off", "range WATCH out", "adapter hci0 remove"]
+    {
+        set.bus.wait_subscribed(WATCH);
+        for _ in 0..3 {
+            sent += 1;
+            assert_eq!(set.bus.notify(WATCH, &measurement(80 + sent as u16).encode()), 1, "before {loss}");
+        }
+        // In the log, not only on the bus, before the link goes.
+        wait_for("delivery before the loss", Duration::from_secs(20), || {
+            (set.readings().len() == sent).then_some(())
+        });
+        set.bus.tell(&loss.replace("WATCH", WATCH));
+        match loss {
+            "range WATCH out" => _ = set.bus.tell(&format!("range {WATCH} in")),
+            "adapter hci0 remove" => _ = set.bus.tell("adapter hci0 add"),
+            _ => {}
+        }
+    }
+    set.bus.wait_subscribed(WATCH);
+    sent += 1;
+    assert_eq!(set.bus.notify(WATCH, &measurement(99).encode()), 1);
+    daemon.wait_delivered(sent as u64);
+    daemon.stop();
+    assert_gap_free_and_once(&set.lines());
+    assert_eq!(set.readings().len(), sent);
+}
+
+#[test]
+fn a_sensor_gone_quiet_is_subscribed_again_then_reconnected_and_the_gap_says_so() {
+    let mut set = Set::new(&format!(
+        "[bluetooth]\nsilence_max = \"2s\"\n[session]\ngap_after = \"2s\"\n{}",
+        one_watch()
+    ));
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    set.bus.notify(WATCH, &measurement(80).encode());
+    let subscribed_again = wait_for("the ladder's first rung", Duration::from_secs(20), || {
+        (set.bus.stats(WATCH)["start_notify"].as_u64() > Some(1)).then(|| set.bus.stats(WATCH))
+    });
+    assert_eq!(subscribed_again["connect"], 1, "on the same link");
+    wait_for("the second rung", Duration::from_secs(20), || {
+        (set.bus.stats(WATCH)["connect"].as_u64() > Some(1)).then_some(())
+    });
+    set.bus.wait_subscribed(WATCH);
+    assert_eq!(set.bus.notify(WATCH, &measurement(81).encode()), 1);
+    daemon.wait_delivered(2);
+    daemon.stop();
+    let gaps: Vec<Value> = set.lines().into_iter().filter(|line| line.get("gap_reason").is_some()).collect();
+    assert_eq!(gaps.len(), 1);
+    assert_eq!(gaps[0]["gap_reason"], "sensor_silent");
+    assert_eq!(gaps[0]["gap_end"], gaps[0]["timestamp"]);
+    assert!(gaps[0]["gap_start"].as_str() < gaps[0]["gap_end"].as_str());
+    assert_gap_free_and_once(&set.lines());
+}
+
+#[test]
+fn a_hung_sensor_holds_up_no_other() {
+    const HUNG: &str = "C0:FF:EE:00:00:02";
+    const ABSENT: &str = "C0:FF:EE:00:00:03";
+    let mut set = Set::new(&format!(
+        "[[sensor]]\nid = \"hung\"\naddress = \"{HUNG}\"\n[[sensor]]\nid = \"absent\"\naddress = \"{ABSENT}\"\n{}",
+        one_watch()
+    ));
+    set.bus.tell(&format!("sensor {HUNG} Hung_Strap"));
+    set.bus.tell(&format!("hang {HUNG} notify"));
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    for n in 0..20 {
+        assert_eq!(set.bus.notify(WATCH, &measurement(80 + n).encode()), 1);
+    }
+    daemon.wait_delivered(20);
+    set.bus.tell(&format!("hang {HUNG} none"));
+    set.bus.wait_subscribed(HUNG);
+    assert_eq!(set.bus.notify(HUNG, &measurement(60).encode()), 1);
+    daemon.wait_delivered(21);
+    daemon.stop();
+}
+
+#[test]
+fn a_sensor_that_demands_a_bond_gets_one_when_asked_and_a_plain_word_when_not() {
+    let mut set = Set::new("[[sensor]]\nid = \"strap\"\nname = \"Polar\"\n");
+    const STRAP: &str = "C0:FF:EE:00:00:09";
+    set.bus.tell(&format!("sensor {STRAP} Polar_H10 bond=required"));
+    let daemon = set.start();
+    daemon.wait_log("set `bond = true` in its [[sensor]] block");
+    let config = set.folder.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("name = \"Polar\"", "name = \"Polar\"\nbond = true")).unwrap();
+    daemon.signal("HUP");
+    set.bus.wait_subscribed(STRAP);
+    assert_eq!(set.bus.stats(STRAP)["paired"], true);
+    assert_eq!(set.bus.notify(STRAP, &measurement(61).encode()), 1);
+    daemon.wait_delivered(1);
+    daemon.stop();
+}
+
+#[test]
+fn a_reload_brings_a_sensor_without_dropping_the_others_and_a_bad_file_changes_nothing() {
+    const SECOND: &str = "C0:FF:EE:00:00:02";
+    let mut set = Set::new(&one_watch());
+    set.bus.tell(&format!("sensor {SECOND} Second"));
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    let config = set.folder.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\n[[sensor]]\nid = \"x\"\naddres = \"typo\"\n")).unwrap();
+    daemon.signal("HUP");
+    daemon.wait_log("the configuration stays as it was");
+    std::fs::write(&config, format!("{text}\n[[sensor]]\nid = \"second\"\naddress = \"{SECOND}\"\n"))
+        .unwrap();
+    daemon.signal("HUP");
+    set.bus.wait_subscribed(SECOND);
+    let stats = set.bus.stats(WATCH);
+    assert_eq!((&stats["connect"], &stats["disconnect"]), (&1.into(), &0.into()), "the first was left alone");
+    for address in [WATCH, SECOND] {
+        assert_eq!(set.bus.notify(address, &measurement(70).encode()), 1);
+    }
+    daemon.wait_delivered(2);
+    daemon.stop();
+}
+
+#[test]
+fn discover_takes_loud_heart_rate_sensors_under_a_name_that_hides_the_address() {
+    let mut set = Set::new("[bluetooth]\ndiscover = true\ndiscover_rssi_min = -60\n");
+    set.bus.tell("sensor C0:FF:EE:00:00:05 Far_Away rssi=-80");
+    set.bus.tell("sensor C0:FF:EE:00:00:06 Loudspeaker hrs=no");
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    assert_eq!(set.bus.notify(WATCH, &measurement(77).encode()), 1);
+    daemon.wait_delivered(1);
+    daemon.stop();
+    let name = set.readings()[0]["sensor_id"].as_str().unwrap().to_owned();
+    assert!(name.starts_with("hr-") && !name.to_uppercase().contains("EE"), "{name}");
+    for other in ["C0:FF:EE:00:00:05", "C0:FF:EE:00:00:06"] {
+        assert_eq!(set.bus.stats(other)["connect"], 0);
+    }
+}
+
+#[test]
+fn killed_while_connected_it_goes_on_without_a_stale_link_or_a_lost_reading() {
+    let mut set = Set::new(&one_watch());
+    set.kinesis.set_down(true);
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    for n in 0..10 {
+        set.bus.notify(WATCH, &measurement(80 + n).encode());
+    }
+    wait_for("ten queued", Duration::from_secs(20), || {
+        (daemon.status()["totals"]["queued"] == 10).then_some(())
+    });
+    daemon.kill();
+    set.kinesis.set_down(false);
+    let daemon = set.start();
+    wait_for("a fresh subscription", Duration::from_secs(60), || {
+        let stats = set.bus.stats(WATCH);
+        (stats["notify_sessions"] == 1 && stats["start_notify"] == 2).then_some(())
+    });
+    assert_eq!(set.bus.notify(WATCH, &measurement(99).encode()), 1);
+    let status = daemon.wait_delivered(11);
+    assert_eq!(status["balances"], true);
+    daemon.stop();
+    assert_gap_free_and_once(&set.lines());
+    let sessions: std::collections::HashSet<_> =
+        set.readings().iter().map(|l| l["session_id"].clone()).collect();
+    assert_eq!(sessions.len(), 1, "a short stop does not end a session");
+}
+
+#[test]
+fn without_an_adapter_it_starts_says_so_and_picks_the_adapter_up() {
+    let mut set = Set::new(&one_watch());
+    set.bus.tell("adapter hci0 remove");
+    let daemon = set.start();
+    daemon.wait_log("no Bluetooth adapter");
+    set.bus.tell("adapter hci0 add");
+    set.bus.wait_subscribed(WATCH);
+    daemon.stop();
+    assert_eq!(set.bus.stats(WATCH)["connected"], false, "it disconnects when it stops");
+}
+
+#[test]
+fn a_sensor_found_by_name_is_found_again_under_a_new_address() {
+    let mut set = Set::new("[[sensor]]\nid = \"adi\"\nname = \"Forerunner\"\n");
+    const NEW: &str = "C0:FF:EE:00:00:77";
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    set.bus.tell(&format!("readdress {WATCH} {NEW}"));
+    set.bus.wait_subscribed(NEW);
+    assert_eq!(set.bus.notify(NEW, &measurement(66).encode()), 1);
+    daemon.wait_delivered(1);
+    daemon.stop();
+}
+
+#[test]
+fn scan_shows_what_is_nearby() {
+    let mut set = Set::new("");
+    set.bus.tell("sensor C0:FF:EE:00:00:06 Loudspeaker hrs=no");
+    let run = |args: &[&str]| {
+        let mut command = crate::support::daemon::command(set.folder.path(), &set.bus.address());
+        String::from_utf8(command.args(args).output().unwrap().stdout).unwrap()
+    };
+    let found: Vec<Value> = serde_json::from_str(&run(&["scan", "--for", "1s", "--json"])).unwrap();
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0]["address"], WATCH);
+    assert_eq!(found[0]["name"], "Forerunner 255");
+    assert_eq!(found[0]["rssi"], -50);
+    assert_eq!(found[0]["heart_rate"], true);
+    assert_eq!(found[0]["services"][0], "180d");
+    assert!(run(&["scan", "--for", "1s"]).contains("-50 dBm"));
+}

@@ -1,0 +1,21 @@
+//! What decides, without a world around it: properties, vectors, and state machines driven by hand.
+
+#[path = "pure/config.rs"]
+mod config;
+#[path = "pure/dispatch.rs"]
+mod dispatch;
+#[path = "pure/heart_rate.rs"]
+mod heart_rate;
+#[path = "pure/segment.rs"]
+mod segment;
+#[path = "pure/sequence_set.rs"]
+mod sequence_set;
+#[path = "pure/session.rs"]
+mod session;
+mod support;
+#[path = "pure/tidy.rs"]
+mod tidy;
+#[path = "pure/tracker.rs"]
+mod tracker;
+#[path = "pure/wire.rs"]
+mod wire;

@@ -1,0 +1,207 @@
+//! Packing, pacing and verdicts, driven by hand.
+
+use std::time::Duration;
+
+use hr_gateway::backoff::Backoff;
+use hr_gateway::config::DrainConfig;
+use hr_gateway::config::DrainOrder;
+use hr_gateway::drainer::batch::{Limits, RECORD_BYTES_MAX, Record, pack};
+use hr_gateway::drainer::dispatch::{Dispatcher, Step};
+use hr_gateway::drainer::pace::Pacer;
+use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass, classify, entry_verdict};
+use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
+use hr_gateway::reading::{Body, Epoch, Item};
+use hr_gateway::wire::Envelope;
+use proptest::prelude::*;
+
+use crate::support::{measurement, moment, sensor};
+
+fn item(name: &str, sequence: u64) -> Item {
+    let body = Body::Measurement(measurement(70));
+    Item { sequence, sensor: sensor(name), session: 1, taken: moment(sequence), body }
+}
+
+fn packed(items: Vec<Item>, readings_max: usize) -> Vec<Record> {
+    let envelope = Envelope { gateway: "g".parse().unwrap(), epoch: Epoch(1) };
+    pack(items, &envelope, &[], readings_max)
+}
+
+proptest! {
+    #[test]
+    fn packing_keeps_every_item_once_by_sensor_and_within_bounds(
+        names in proptest::collection::vec(0u8..4, 1..300),
+        readings_max in 1usize..50,
+        newest_first in any::<bool>(),
+    ) {
+        let mut items: Vec<Item> = names.iter().zip(1..).map(|(n, sequence)| item(&format!("s{n}"), sequence)).collect();
+        if newest_first {
+            items.reverse();
+        }
+        let records = packed(items, readings_max);
+        let mut all: Vec<u64> = Vec::new();
+        for record in &records {
+            prop_assert!(record.sequences.len() <= readings_max);
+            prop_assert!(record.sequences.is_sorted());
+            let lines: Vec<&[u8]> = record.data.split_inclusive(|byte| *byte == b'\n').collect();
+            prop_assert_eq!(lines.len(), record.sequences.len());
+            for (line, sequence) in lines.iter().zip(&record.sequences) {
+                let value: serde_json::Value = serde_json::from_slice(line).unwrap();
+                prop_assert_eq!(value["sequence"].as_u64(), Some(*sequence));
+                prop_assert_eq!(value["sensor_id"].as_str(), Some(record.sensor.as_str()));
+            }
+            all.extend(&record.sequences);
+        }
+        all.sort_unstable();
+        prop_assert_eq!(all, (1..=names.len() as u64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn halves_of_a_record_are_the_record(count in 1u64..20) {
+        let record = packed((1..=count).map(|n| item("a", n)).collect(), 500).remove(0);
+        match record.split() {
+            None => prop_assert_eq!(count, 1),
+            Some((first, second)) => {
+                prop_assert_eq!([first.data, second.data].concat(), record.data);
+                prop_assert_eq!([first.sequences, second.sequences].concat(), record.sequences);
+            }
+        }
+    }
+
+    #[test]
+    fn jitter_stays_between_nothing_and_its_bound(attempt in 0u32..100, random in 0.0f64..1.0) {
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2)).unwrap();
+        let bound = Duration::from_millis(100 * 2u64.pow(attempt.min(10))).min(Duration::from_secs(2));
+        prop_assert!(backoff.delay(attempt, random) <= bound);
+    }
+}
+
+#[test]
+fn records_of_many_rr_intervals_stay_below_the_largest_record() {
+    let heavy = |sequence| Item {
+        body: Body::Measurement(HeartRateMeasurement {
+            rr_intervals: vec![RrInterval(1023); 250],
+            ..measurement(70)
+        }),
+        ..item("a", sequence)
+    };
+    let records = packed((1..=500).map(heavy).collect(), 500);
+    assert!(records.len() > 1);
+    assert!(records.iter().all(|record| record.bytes() < RECORD_BYTES_MAX + 8_000));
+}
+
+#[test]
+fn an_entry_is_accepted_only_with_a_sequence_number_and_without_an_error() {
+    let accepted = entry_verdict(None, Some("495"), Some("shard-1"));
+    assert_eq!(accepted, EntryVerdict::Accepted { shard: Some("shard-1".into()) });
+    assert_eq!(entry_verdict(None, None, None), EntryVerdict::Failed);
+    assert_eq!(entry_verdict(Some("InternalFailure"), None, None), EntryVerdict::Failed);
+    assert_eq!(entry_verdict(Some("InternalFailure"), Some("495"), None), EntryVerdict::Failed);
+    let throttled = entry_verdict(Some("ProvisionedThroughputExceededException"), None, None);
+    assert_eq!(throttled, EntryVerdict::Throttled);
+}
+
+#[test]
+fn codes_fall_into_the_class_of_what_happens_next_and_unknown_ones_keep_everything() {
+    for (code, status, class) in [
+        ("ProvisionedThroughputExceededException", 400, ErrorClass::Throttled),
+        ("KMSThrottlingException", 400, ErrorClass::Throttled),
+        ("InternalFailure", 500, ErrorClass::Transient),
+        ("Whatever", 502, ErrorClass::Transient),
+        ("AccessDeniedException", 400, ErrorClass::Blocked),
+        ("ResourceNotFoundException", 400, ErrorClass::Blocked),
+        ("ExpiredTokenException", 400, ErrorClass::Blocked),
+        ("InvalidSignatureException", 403, ErrorClass::Blocked),
+        ("KMSDisabledException", 400, ErrorClass::Blocked),
+        ("AnErrorOfNextYear", 400, ErrorClass::Blocked),
+        ("ValidationException", 400, ErrorClass::Poison),
+        ("InvalidArgumentException", 400, ErrorClass::Poison),
+        ("RequestEntityTooLarge", 413, ErrorClass::Poison),
+    ] {
+        assert_eq!(classify(code, Some(status)), class, "{code}");
+    }
+}
+
+fn dispatcher(order: DrainOrder) -> Dispatcher {
+    Dispatcher::new(Limits::from_config(&DrainConfig::default()), order, fastrand::Rng::with_seed(1))
+}
+
+/// Fetches `items` and returns the first batch.
+fn fetch_and_send(dispatcher: &mut Dispatcher, items: Vec<Item>) -> hr_gateway::drainer::dispatch::Batch {
+    assert!(matches!(dispatcher.poll(Duration::ZERO), Step::Fetch(_)));
+    dispatcher.handle_fetched(packed(items, 500), true, Duration::ZERO);
+    match dispatcher.poll(Duration::ZERO) {
+        Step::Send(batch) => batch,
+        step => panic!("{step:?}"),
+    }
+}
+
+#[test]
+fn after_a_failure_claims_go_back_to_the_queue_and_one_call_probes() {
+    let mut dispatcher = dispatcher(DrainOrder::OldestFirst);
+    let batch = fetch_and_send(&mut dispatcher, vec![item("a", 1), item("b", 2)]);
+    assert_eq!(dispatcher.claimed().count(), 2);
+    let unreachable =
+        CallError { class: ErrorClass::Transient, code: "Unreachable".into(), message: "refused".into() };
+    let settlement = dispatcher.handle_answer(batch, Err(unreachable), Duration::ZERO);
+    assert!(settlement.transition.is_some() && settlement.accepted.is_empty());
+    assert!(dispatcher.claimed().is_empty());
+    let Step::Wait(Some(until)) = dispatcher.poll(Duration::ZERO) else { panic!("it waits") };
+    assert!(until <= Duration::from_millis(100), "the first retry comes soon");
+    assert!(matches!(dispatcher.poll(until), Step::Fetch(_)));
+    dispatcher.handle_fetched(packed(vec![item("a", 1), item("b", 2)], 500), true, until);
+    assert!(matches!(dispatcher.poll(until), Step::Send(_)));
+    dispatcher.handle_appended();
+    assert!(matches!(dispatcher.poll(until), Step::Wait(None)), "one call probes");
+}
+
+#[test]
+fn an_answer_with_too_few_verdicts_accepts_only_what_it_names() {
+    let mut dispatcher = dispatcher(DrainOrder::OldestFirst);
+    let batch = fetch_and_send(&mut dispatcher, vec![item("a", 1), item("b", 2)]);
+    let settlement =
+        dispatcher.handle_answer(batch, Ok(vec![EntryVerdict::Accepted { shard: None }]), Duration::ZERO);
+    assert_eq!(settlement.accepted.ranges().collect::<Vec<_>>(), [1..=1]);
+    assert_eq!(dispatcher.claimed().count(), 2, "claimed until the queue has let go of it");
+    dispatcher.forget(&settlement.accepted);
+    assert_eq!(dispatcher.claimed().ranges().collect::<Vec<_>>(), [2..=2]);
+}
+
+#[test]
+fn a_shard_at_its_limit_is_fed_at_its_limit() {
+    // A shard of 1 MB/s with a bucket of one second, against the pacer, in virtual time.
+    let record = Record { sensor: sensor("a"), data: vec![b'x'; 100_000], sequences: vec![1] };
+    let mut pacer = Pacer::default();
+    let (mut tokens, mut accepted, mut rejected) = (1_000_000.0, 0u32, 0u32);
+    const SECONDS: u64 = 120;
+    for ms in 0..SECONDS * 1000 {
+        let now = Duration::from_millis(ms);
+        tokens = f64::min(tokens + 1_000.0, 1_000_000.0);
+        while pacer.admit(&record, now).is_ok() {
+            if tokens >= record.bytes() as f64 {
+                tokens -= record.bytes() as f64;
+                accepted += 1;
+                pacer.accepted(&record.sensor, Some("shard-1"));
+            } else {
+                rejected += 1;
+                pacer.throttled(&record.sensor, now);
+            }
+        }
+    }
+    let used = f64::from(accepted) * record.bytes() as f64 / (SECONDS as f64 * 1_000_000.0);
+    let share_rejected = f64::from(rejected) / f64::from(accepted + rejected);
+    assert!(used > 0.97, "{used} of the shard used");
+    assert!(share_rejected < 0.03, "{share_rejected} rejected");
+}
+
+#[test]
+fn a_sink_without_limits_is_not_held_back_for_long() {
+    let record = Record { sensor: sensor("a"), data: vec![b'x'; 100_000], sequences: vec![1] };
+    let mut pacer = Pacer::default();
+    let mut sent = 0u64;
+    for ms in 0..2_000 {
+        while sent < 100_000_000 && pacer.admit(&record, Duration::from_millis(ms)).is_ok() {
+            sent += record.bytes() as u64;
+        }
+    }
+    assert_eq!(sent / 100_000_000, 1, "{sent} bytes in 2 s");
+}

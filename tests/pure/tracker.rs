@@ -1,0 +1,115 @@
+//! Sessions and gaps.
+
+use hr_gateway::ble::{SourceEvent, SourceEventKind};
+use hr_gateway::config::SessionConfig;
+use hr_gateway::ingest::Tracker;
+use hr_gateway::queue::ledger::{Ledger, Row};
+use hr_gateway::reading::{Body, BootId, Content, GapReason, Moment, Observation};
+
+use crate::support::{moment, sensor};
+
+struct Play {
+    tracker: Tracker,
+}
+
+impl Play {
+    fn new() -> Self {
+        Self { tracker: Tracker::new(&SessionConfig::default(), &Ledger::default()) }
+    }
+
+    fn at(&mut self, at: Moment, kind: SourceEventKind) -> Vec<Observation> {
+        let mut out = Vec::new();
+        self.tracker.handle(SourceEvent { sensor: sensor("a"), at, kind }, &mut out);
+        out
+    }
+
+    fn reading(&mut self, second: u64) -> Vec<Observation> {
+        self.at(moment(second), SourceEventKind::Notification(vec![0x00, 72]))
+    }
+}
+
+fn gaps(observations: &[Observation]) -> Vec<(GapReason, Moment)> {
+    let gap = |observation: &Observation| match &observation.content {
+        Content::Body(Body::Gap(gap)) => Some((gap.reason, gap.start)),
+        _ => None,
+    };
+    observations.iter().filter_map(gap).collect()
+}
+
+#[test]
+fn a_session_begins_with_the_first_reading_and_after_five_minutes_of_silence() {
+    let mut play = Play::new();
+    assert!(play.reading(0)[0].starts_session);
+    assert!(!play.reading(1)[0].starts_session);
+    assert!(!play.reading(300).last().unwrap().starts_session);
+    assert!(play.reading(600).last().unwrap().starts_session);
+}
+
+#[test]
+fn silence_is_a_gap_with_the_reason_that_was_seen() {
+    let mut play = Play::new();
+    play.reading(0);
+    assert_eq!(gaps(&play.reading(9)), []);
+    assert_eq!(gaps(&play.reading(30)), [(GapReason::SensorSilent, moment(9))]);
+    play.at(moment(31), SourceEventKind::Down(GapReason::LinkDown));
+    let after = play.reading(60);
+    assert_eq!(gaps(&after), [(GapReason::LinkDown, moment(30))]);
+    assert_eq!(after[0].taken, moment(60), "the gap ends where the reading begins, and stands before it");
+    play.at(moment(61), SourceEventKind::Down(GapReason::LinkDown));
+    assert_eq!(gaps(&play.reading(62)), [], "a link that is back at once left no gap");
+    assert_eq!(
+        gaps(&play.reading(80)),
+        [(GapReason::SensorSilent, moment(62))],
+        "and its reason is forgotten"
+    );
+}
+
+#[test]
+fn a_restart_goes_on_with_the_session_and_tells_of_the_time_between() {
+    let row = Row { session: 1, last: Some(moment(0).into()), ..Row::default() };
+    let ledger = Ledger { rows: [(sensor("a"), row)].into() };
+    let restart = || Play { tracker: Tracker::new(&SessionConfig::default(), &ledger) };
+    let soon = restart().reading(5);
+    assert!(gaps(&soon).is_empty() && !soon[0].starts_session);
+    let later = restart().reading(100);
+    assert_eq!(gaps(&later), [(GapReason::GatewayDown, moment(0))]);
+    assert!(!later[1].starts_session);
+    // After a reboot with a wrong clock nobody knows how long it was: a new session.
+    let lost = Moment { boot: BootId(2), synchronized: false, ..moment(5) };
+    let after_reboot = restart().at(lost, SourceEventKind::Notification(vec![0x00, 72]));
+    assert_eq!(gaps(&after_reboot)[0].0, GapReason::GatewayDown);
+    assert!(after_reboot.last().unwrap().starts_session);
+}
+
+#[test]
+fn readings_without_skin_contact_are_kept_and_their_span_is_marked() {
+    let mut play = Play::new();
+    play.reading(0);
+    let lost = play.at(moment(1), SourceEventKind::Notification(vec![0x04, 0]));
+    assert!(gaps(&lost).is_empty() && lost.len() == 1);
+    play.at(moment(2), SourceEventKind::Notification(vec![0x04, 0]));
+    let back = play.at(moment(3), SourceEventKind::Notification(vec![0x06, 70]));
+    assert_eq!(gaps(&back), [(GapReason::NoContact, moment(1))]);
+    play.at(moment(4), SourceEventKind::Notification(vec![0x04, 0]));
+    let mut end = Vec::new();
+    play.tracker.finish(&mut end);
+    assert_eq!(gaps(&end), [(GapReason::NoContact, moment(4))], "also when the gateway stops meanwhile");
+}
+
+#[test]
+fn the_span_of_a_wrong_clock_is_marked_when_it_ends() {
+    let mut play = Play::new();
+    let wrong = Moment { synchronized: false, ..moment(0) };
+    play.at(wrong, SourceEventKind::Notification(vec![0x00, 72]));
+    assert_eq!(gaps(&play.reading(1)), [(GapReason::ClockUnsynchronized, wrong)]);
+    assert_eq!(gaps(&play.reading(2)), []);
+}
+
+#[test]
+fn a_malformed_notification_is_counted_and_moves_nothing() {
+    let mut play = Play::new();
+    play.reading(0);
+    let malformed = play.at(moment(5), SourceEventKind::Notification(vec![0x01]));
+    assert_eq!(malformed[0].content, Content::Malformed);
+    assert_eq!(gaps(&play.reading(20)), [(GapReason::SensorSilent, moment(0))]);
+}

@@ -1,0 +1,100 @@
+//! The wire record.
+
+use hr_gateway::clock::{Anchor, ClockQuality, resolve};
+use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
+use hr_gateway::reading::{Body, BootId, Epoch, Gap, GapReason, Item, Moment};
+use hr_gateway::wire::{Envelope, Timestamp, WireRecord, write_line};
+use proptest::prelude::*;
+
+use crate::support::{moment, sensor};
+
+fn line_of(body: Body) -> String {
+    let item =
+        Item { sequence: 48_151, sensor: sensor("adi-forerunner"), session: 48_000, taken: moment(0), body };
+    let envelope = Envelope { gateway: "living-room".parse().unwrap(), epoch: Epoch(0x1234_abcd) };
+    let mut line = Vec::new();
+    write_line(&item, &envelope, &[], &mut line);
+    String::from_utf8(line).unwrap()
+}
+
+#[test]
+fn a_full_reading_is_this_line() {
+    let line = line_of(Body::Measurement(HeartRateMeasurement {
+        heart_rate: 72,
+        sensor_contact: Some(true),
+        energy_expended_kj: Some(120),
+        rr_intervals: vec![RrInterval(1024), RrInterval(853)],
+    }));
+    assert_eq!(
+        line,
+        "{\"timestamp\":\"2025-07-15T17:10:33.123Z\",\"heart_rate\":72,\
+         \"reading_id\":\"000000001234abcd-48151\",\"gateway_id\":\"living-room\",\"sensor_id\":\"adi-forerunner\",\
+         \"session_id\":\"000000001234abcd-s48000\",\"sequence\":48151,\"sensor_contact\":true,\
+         \"energy_expended_kj\":120,\"rr_intervals_ms\":[1000.0,833.0078125],\"clock\":\"synchronized\",\
+         \"schema_version\":1}\n"
+    );
+}
+
+#[test]
+fn what_is_absent_costs_no_bytes() {
+    let line = line_of(Body::Measurement(crate::support::measurement(72)));
+    assert!(!line.contains("null") && !line.contains("rr_intervals") && !line.contains("gap"), "{line}");
+}
+
+#[test]
+fn a_gap_record_has_reason_start_and_end_and_no_heart_rate() {
+    let gap = Gap { reason: GapReason::LinkDown, start: moment(0), readings_lost: 0 };
+    let line = line_of(Body::Gap(gap));
+    assert!(
+        line.contains("\"gap_reason\":\"link_down\",\"gap_start\":\"2025-07-15T17:10:33.123Z\""),
+        "{line}"
+    );
+    assert!(
+        line.contains("\"gap_end\":\"2025-07-15T17:10:33.123Z\"") && !line.contains("heart_rate"),
+        "{line}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_line_is_read_back_without_loss(heart_rate in any::<u16>(), rr in proptest::collection::vec(any::<u16>(), 0..9)) {
+        let intervals: Vec<RrInterval> = rr.iter().copied().map(RrInterval).collect();
+        let exact: Vec<f64> = intervals.iter().map(|rr| rr.as_ms()).collect();
+        let line = line_of(Body::Measurement(HeartRateMeasurement {
+            heart_rate, sensor_contact: None, energy_expended_kj: None, rr_intervals: intervals,
+        }));
+        prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
+        let record: WireRecord<'_> = serde_json::from_str(&line).unwrap();
+        prop_assert_eq!(record.heart_rate, Some(heart_rate));
+        prop_assert_eq!(&record.rr_intervals_ms, &exact);
+        let mut again = Vec::new();
+        record.write_line(&mut again);
+        prop_assert_eq!(again, line.into_bytes());
+    }
+
+    #[test]
+    fn a_timestamp_is_what_chrono_says(ms in -62_167_219_200_000i64..253_402_300_800_000) {
+        let chrono = chrono::DateTime::from_timestamp_millis(ms).unwrap();
+        let expected = chrono.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        let timestamp = Timestamp::from_ms(ms);
+        prop_assert_eq!(timestamp.as_str(), expected);
+    }
+
+    #[test]
+    fn a_timestamp_always_has_24_characters(ms in any::<i64>()) {
+        prop_assert_eq!(Timestamp::from_ms(ms).as_str().len(), 24);
+    }
+}
+
+#[test]
+fn a_boot_in_2019_is_corrected_once_its_clock_was_right_and_only_that_boot() {
+    let wrong =
+        Moment { boot: BootId(7), boottime_ms: 60_000, wall_ms: 1_546_300_860_000, synchronized: false };
+    assert_eq!(resolve(&wrong, &[]), (1_546_300_860_000, ClockQuality::Unsynchronized));
+    let anchor = Anchor { boot: BootId(7), offset_ms: 1_752_599_400_000 };
+    assert_eq!(resolve(&wrong, &[anchor]), (1_752_599_460_000, ClockQuality::Corrected));
+    let other_boot = Moment { boot: BootId(8), ..wrong };
+    assert_eq!(resolve(&other_boot, &[anchor]).1, ClockQuality::Unsynchronized);
+    let right = Moment { synchronized: true, ..wrong };
+    assert_eq!(resolve(&right, &[anchor]), (1_546_300_860_000, ClockQuality::Synchronized));
+}

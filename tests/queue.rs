@@ -1,0 +1,11 @@
+//! The queue: one contract for the store and the model, random histories with crashes, kill -9.
+
+#[path = "queue/contract.rs"]
+mod contract;
+#[path = "queue/crash.rs"]
+mod crash;
+#[path = "queue/durable.rs"]
+mod durable;
+#[path = "queue/model.rs"]
+mod model;
+mod support;

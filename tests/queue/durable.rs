@@ -1,0 +1,126 @@
+//! What only a store on disk can show: reopening, damage, keys, versions.
+
+use std::path::Path;
+
+use hr_gateway::clock::Anchor;
+use hr_gateway::config::DrainOrder;
+use hr_gateway::queue::durable::{DurableQueue, Opened};
+use hr_gateway::queue::segment::SegmentCodec;
+use hr_gateway::queue::sequence_set::SequenceSet;
+use hr_gateway::queue::{QueueError, ReadingQueue, status};
+use hr_gateway::reading::BootId;
+
+use crate::support::draining::UNBOUNDED;
+use crate::support::reading;
+
+fn open_with(path: &Path, codec: SegmentCodec) -> Result<Opened, QueueError> {
+    DurableQueue::open(path, UNBOUNDED, codec)
+}
+
+fn open(path: &Path) -> DurableQueue {
+    open_with(path, SegmentCodec::default()).unwrap().queue
+}
+
+fn fill(queue: &DurableQueue, count: u64) {
+    (0..count).for_each(|second| _ = queue.append(&[reading("a", second)]).unwrap());
+}
+
+#[test]
+fn a_reopened_store_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = Anchor { boot: BootId(9), offset_ms: 77 };
+    let (epoch, ledger) = {
+        let queue = open(folder.path());
+        fill(&queue, 1_234);
+        queue.remove(&SequenceSet::from_iter(1..=1_000)).unwrap();
+        queue.add_anchor(anchor).unwrap();
+        (queue.epoch(), queue.ledger())
+    };
+    let queue = open(folder.path());
+    assert_eq!((queue.epoch(), queue.ledger(), queue.anchors()), (epoch, ledger, vec![anchor]));
+    queue.append(&[reading("a", 5_000)]).unwrap();
+    let items = queue.peek(DrainOrder::OldestFirst, &SequenceSet::default(), usize::MAX).unwrap();
+    assert_eq!(items.first().unwrap().sequence, 1_001);
+    assert_eq!(items.last().unwrap().sequence, 1_235);
+    assert!(status(&queue).unwrap().balances);
+}
+
+#[test]
+fn a_wiped_store_has_another_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path()).epoch();
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    assert_ne!(open(folder.path()).epoch(), first);
+}
+
+#[test]
+fn a_store_in_use_says_so_and_stays_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(folder.path());
+    let refused = open_with(folder.path(), SegmentCodec::default()).err().unwrap();
+    assert!(matches!(refused, QueueError::InUse(_)), "{refused}");
+    fill(&queue, 3);
+}
+
+#[test]
+fn a_damaged_store_is_set_aside_whole_and_a_new_one_begins() {
+    for (file, damage) in [("conf", vec![b'x'; 100]), ("db", vec![0; 600_000])] {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("queue");
+        let epoch = {
+            let queue = open(&path);
+            fill(&queue, 50);
+            queue.epoch()
+        };
+        std::fs::write(path.join(file), damage).unwrap();
+        let opened = open_with(&path, SegmentCodec::default()).unwrap();
+        let aside = opened.set_aside.unwrap_or_else(|| panic!("damage in {file} went unseen"));
+        assert!(aside.join("db").exists(), "{}", aside.display());
+        assert_ne!(opened.queue.epoch(), epoch);
+        fill(&opened.queue, 3);
+    }
+}
+
+#[test]
+fn an_encrypted_store_opens_with_its_key_only_and_shows_no_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = SegmentCodec::encrypted(&[5; 32]);
+    {
+        let queue = open_with(folder.path(), key.clone()).unwrap().queue;
+        fill(&queue, 700);
+    }
+    for wrong in [SegmentCodec::default(), SegmentCodec::encrypted(&[6; 32])] {
+        let error = open_with(folder.path(), wrong).err().unwrap();
+        assert!(error.needs_configuration(), "{error}");
+    }
+    let queue = open_with(folder.path(), key).unwrap().queue;
+    let items = queue.peek(DrainOrder::OldestFirst, &SequenceSet::default(), usize::MAX).unwrap();
+    assert_eq!(items.len(), 700);
+}
+
+#[test]
+fn nobody_else_on_the_machine_may_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue");
+    drop(open(&path));
+    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o077, 0);
+}
+
+#[test]
+fn what_can_be_read_of_a_store_set_aside_is_had_without_changing_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(&open(folder.path()), 700);
+    let sealed = open_with(folder.path(), SegmentCodec::encrypted(&[5; 32])).unwrap().queue;
+    fill(&sealed, 400);
+    drop(sealed);
+    std::fs::write(folder.path().join("hr-gatewayd.damaged"), "").unwrap();
+    let queue = DurableQueue::open_existing(folder.path(), UNBOUNDED, SegmentCodec::default()).unwrap();
+    let items = queue.peek(DrainOrder::OldestFirst, &SequenceSet::default(), usize::MAX).unwrap();
+    assert_eq!(items.len(), 500, "what was sealed before the key came");
+    assert!(queue.unreadable() > 0);
+    drop(queue);
+    let aside = open_with(folder.path(), SegmentCodec::default()).unwrap().set_aside;
+    assert!(aside.is_some(), "the daemon sets it aside");
+    std::fs::remove_dir_all(aside.unwrap()).unwrap();
+}
