@@ -5,13 +5,14 @@
 
 use std::sync::OnceLock;
 
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::ConfigError;
 
-static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Begins logging with a filter such as `info` or `hr_gateway::drainer=debug,info`.
 pub fn init(filter: &str) -> Result<(), ConfigError> {
@@ -46,8 +47,8 @@ pub fn set_filter(filter: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn parse(filter: &str) -> Result<EnvFilter, ConfigError> {
-    EnvFilter::try_new(filter).map_err(|error| {
+fn parse(filter: &str) -> Result<Targets, ConfigError> {
+    filter.parse::<Targets>().map_err(|error| {
         ConfigError(format!("`log.level`: found `{filter}`: {error}; write `info` or `debug`"))
     })
 }

@@ -42,9 +42,11 @@ use crate::clock::{ANCHORS_MAX, Anchor};
 use crate::config::DrainOrder;
 use crate::reading::{Content, Epoch, Item, Observation, SensorId};
 
-/// Items in a sealed segment. As many as a record may carry; at 13 bytes each, 7 KB: well below the
-/// size from which sled keeps values in files of their own.
-pub const SEAL_ITEMS: u32 = 500;
+/// Items in a sealed segment; 13 bytes each. Larger ones make a backlog hardly smaller, and every few
+/// appends sled writes out again the whole leaf that the newest of them shares with the small ones: at
+/// 500 items, one append cost an SD card half as much again (`benches/codec.rs`).
+pub const SEAL_ITEMS: u32 = 100;
+
 /// A [`ReadingQueue`] on disk.
 pub struct DurableQueue {
     store: Store,
@@ -296,7 +298,7 @@ impl ReadingQueue for DurableQueue {
         let state = self.lock();
         let mut counts = Counts::default();
         for entry in self.store.range(segment_key(0)..=segment_key(u64::MAX)) {
-            let (_, items) = self.load(Some(entry))?.unwrap_or_default();
+            let (_, items) = self.load(entry)?.unwrap_or_default();
             items.iter().for_each(|item| counts.add(item));
         }
         Ok((state.ledger.clone(), counts))
