@@ -42,11 +42,26 @@ prepare_build() {
 # The counterparts of the tests: a D-Bus daemon, and a Python with moto and dbus-fast.
 prepare_tests() {
     install_packages curl dbus-daemon procps python3 python3-venv
-    local venv=target/test-venv
-    if ! cmp -s tests/requirements.txt "$venv/requirements.txt"; then
-        rm -rf "$venv"
-        python3 -m venv "$venv"
-        "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/requirements.txt
-        cp tests/requirements.txt "$venv/"
-    fi
+    make_venv target/test-venv tests/requirements.txt
+}
+
+# What checks a package: its rules, and its life in a bare Debian.
+prepare_package_tests() {
+    install_packages lintian mandoc piuparts qemu-user-static systemd
+}
+
+# The machines with a real BlueZ, and the straps on the other side of their radio.
+prepare_machines() {
+    install_packages busybox-static debian-archive-keyring e2fsprogs ipxe-qemu kmod mmdebstrap python3 python3-venv \
+        qemu-system-arm qemu-system-data qemu-system-x86 qemu-utils seabios arch-test binfmt-support qemu-user-static
+    make_venv target/vm-venv tests/vm/requirements.txt
+}
+
+# make_venv FOLDER REQUIREMENTS: unless it is there with just these.
+make_venv() {
+    cmp -s "$2" "$1/requirements.txt" && return
+    rm -rf "$1"
+    python3 -m venv "$1"
+    "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2"
+    cp "$2" "$1/requirements.txt"
 }

@@ -1,38 +1,133 @@
 #!/usr/bin/env bash
-# Runs the tests; installs what they need.
-#   packaging/test.sh       the tests
-#   packaging/test.sh all   and the slow tiers: the mock's own test, the README's demo, the benches built
+# Runs the tests; installs what they need. Each form closes with `N passed, M failed`.
+#   packaging/test.sh              the tests
+#   packaging/test.sh deb          the package: built for amd64 and arm64, checked against Debian's rules
+#   packaging/test.sh vm [ARG...]  the package on real BlueZ, kernel and systemd, in virtual machines (as root);
+#                                  arguments go to tests/vm/run.py: --list, --soak 100, 2.1
+#   packaging/test.sh all          all of these, and the mock's own test and the README's demo
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 . packaging/prepare.sh
 
+passed=0
+failed=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# check NAME COMMAND...: one test of its own.
+check() {
+    echo "== $1"
+    if "${@:2}"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $1"
+    fi
+}
+
+# count PATTERN: adds the runner's own counts, in the log's lines that match.
+count() {
+    read -r more_passed more_failed < <(awk -v line="$1" '
+        $0 ~ line { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i - 1); if ($i ~ /^failed/) f += $(i - 1) } }
+        END { print p + 0, f + 0 }' "$log")
+    passed=$((passed + more_passed))
+    failed=$((failed + more_failed))
+}
+
+# A runner that failed before it could count its failures has failed once.
+count_run() {
+    local before=$failed status=$1
+    count "$2"
+    if [ "$status" -ne 0 ] && [ "$failed" -eq "$before" ]; then failed=$((failed + 1)); fi
+}
+
+cargo_tests() {
+    echo "== tests"
+    local status=0
+    cargo test --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+    count_run "$status" '^test result:'
+}
+
+demo() {
+    packaging/demo.sh --for 5s | tail -n 3
+}
+
+# Installed in a bare Debian, removed and purged: what is left over is a failure.
+installs_and_goes() {
+    as_root piuparts --distribution bookworm --no-upgrade-test "$1" >"$log" 2>&1 || {
+        tail -n 30 "$log"
+        return 1
+    }
+    tail -n 1 "$log"
+}
+
+package_tests() {
+    prepare_package_tests
+    local arch package
+    for arch in amd64 arm64; do
+        echo "== the package for $arch"
+        package=$(packaging/build-deb.sh $arch | tail -n 1)
+        check "lintian $package" lintian --fail-on error,warning "$package"
+        check "below 8 MB installed" below_8_mb "$package"
+    done
+    check "the manual's pages" mandoc -T lint -W error packaging/debian/hr-gatewayd.8 packaging/debian/hr-gatewayd.toml.5
+    check "the service's sandbox" systemd-analyze security --offline=yes --threshold=15 --no-pager systemd/hr-gatewayd.service
+    check "piuparts" installs_and_goes "$(packaging/build-deb.sh amd64 | tail -n 1)"
+}
+
+below_8_mb() {
+    local kilobytes
+    kilobytes=$(dpkg-deb --field "$1" Installed-Size)
+    echo "$kilobytes KiB"
+    [ $((kilobytes * 1024)) -lt 8000000 ]
+}
+
+# run_machines ARGUMENT...: tests/vm/run.py, counted.
+run_machines() {
+    local status=0
+    as_root target/vm-venv/bin/python -B tests/vm/run.py "$@" 2>&1 | tee "$log" || status=$?
+    count_run "$status" '^[0-9]+ passed, [0-9]+ failed'
+}
+
+machine_tests() {
+    prepare_machines
+    # The debug build is for the scenarios that put faults in.
+    cargo build --locked
+    packaging/build-deb.sh amd64
+    if [ $# -gt 0 ]; then
+        run_machines "$@"
+        return
+    fi
+    packaging/build-deb.sh arm64
+    echo "== machines, amd64"
+    run_machines
+    echo "== machines, arm64: an emulated Cortex-A53"
+    run_machines --arch arm64
+}
+
 tier=${1:-fast}
+[ $# -eq 0 ] || shift
+prepare_build
 case $tier in
-    fast | all) ;;
+    fast)
+        prepare_tests
+        cargo_tests
+        ;;
+    deb) package_tests ;;
+    vm) machine_tests "$@" ;;
+    all)
+        prepare_tests
+        check "the pretend BlueZ checks itself" target/test-venv/bin/python -B tests/bluez/self_test.py
+        check "the pure library builds alone, as the indexer uses it" cargo build --locked --lib --no-default-features
+        check "the README's demo" demo
+        cargo_tests
+        package_tests
+        machine_tests
+        ;;
     *)
         sed -n 's/^#   //p' "$0" >&2
         exit 2
         ;;
 esac
-
-prepare_build
-prepare_tests
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-
-if [ "$tier" = all ]; then
-    echo "== the pretend BlueZ checks itself"
-    target/test-venv/bin/python -B tests/bluez/self_test.py
-    echo "== the pure library builds alone, as the indexer uses it"
-    cargo build --locked --lib --no-default-features
-    echo "== the README's demo"
-    packaging/demo.sh --for 5s | tail -n 3
-    echo "== the benches build"
-    cargo bench --locked --no-run
-fi
-
-echo "== tests"
-failed=0
-cargo test --locked --no-fail-fast 2>&1 | tee "$log" || failed=1
-awk '/^test result:/ { passed += $4; failed += $6 } END { printf "%d passed, %d failed\n", passed, failed }' "$log"
-exit $failed
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -284,7 +284,11 @@ impl Layers {
         match std::fs::metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {}
             Err(error) => {
-                return Err(ConfigError(format!("{}: cannot be read: {error}", path.display())));
+                let hint = match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => "; run this as root",
+                    _ => "",
+                };
+                return Err(ConfigError(format!("{}: cannot be read: {error}{hint}", path.display())));
             }
             Ok(_) => figment = figment.merge(Toml::file_exact(path)),
         }

@@ -253,6 +253,7 @@ impl Server {
                 return std::future::pending().await;
             }
         };
+        let _bound = Bound(self.socket);
         let places = Arc::new(Semaphore::new(REQUESTS_MAX));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -275,6 +276,15 @@ impl Server {
                 }
             });
         }
+    }
+}
+
+/// A socket that goes with its server.
+struct Bound(PathBuf);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.0);
     }
 }
 

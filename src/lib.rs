@@ -39,6 +39,8 @@ pub mod control;
 #[cfg(feature = "daemon")]
 pub mod drainer;
 #[cfg(feature = "daemon")]
+pub mod fault;
+#[cfg(feature = "daemon")]
 pub mod gateway;
 #[cfg(feature = "daemon")]
 pub mod ingest;

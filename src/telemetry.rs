@@ -1,7 +1,8 @@
 //! Logs: to journald with fields where it listens, to stderr for people elsewhere.
 //!
 //! Fields are upper-cased by journald: `journalctl -u hr-gatewayd SENSOR=adi-forerunner`. Heart rates
-//! appear at TRACE only, addresses never. What libraries log through `log` (sled does) comes along.
+//! appear at TRACE only, which a release build has none of; addresses never. What libraries log through
+//! `log` (sled does) comes along.
 
 use std::sync::OnceLock;
 

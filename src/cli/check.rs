@@ -119,9 +119,7 @@ fn disk(config: &Config) -> Result<String, String> {
 async fn sink(config: &Config) -> Result<String, String> {
     let Some(stream) = &config.kinesis.stream else {
         return match &config.directory.path {
-            Some(path) => std::fs::create_dir_all(path)
-                .map(|()| format!("folder {}", path.display()))
-                .map_err(|error| format!("folder {}: {error}", path.display())),
+            Some(path) => folder(path),
             None => Err("none: set [kinesis] stream and region, or [directory] path".into()),
         };
     };
@@ -130,6 +128,18 @@ async fn sink(config: &Config) -> Result<String, String> {
     match kinesis.probe().await {
         Ok(()) => Ok(format!("stream {stream} takes this gateway's calls")),
         Err(error) => Err(explain(stream, &error)),
+    }
+}
+
+/// Made by the daemon, whose it then is.
+fn folder(path: &Path) -> Result<String, String> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(format!("folder {}", path.display())),
+        Ok(_) => Err(format!("{} is no folder", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(format!("folder {}, made when there is something to write", path.display()))
+        }
+        Err(error) => Err(format!("folder {}: {error}", path.display())),
     }
 }
 

@@ -4,6 +4,7 @@
 //! they hide. Timeouts are explicit. Credentials come from the AWS default chain; when the service says
 //! that they are no good, they are loaded anew before the next try.
 
+use std::path::Path;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -12,6 +13,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsError;
@@ -31,6 +33,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// 2^128: one more than the largest hash key there is, so no shard can own it.
 const HASH_KEY_TOO_LARGE: &str = "340282366920938463463374607431768211456";
+
+/// Where the package keeps what the unit hands to the daemon; `hr-gatewayd check` given by hand looks
+/// there itself.
+const PACKAGED_FILES: [(&str, EnvConfigFileKind, &str); 2] = [
+    ("AWS_CONFIG_FILE", EnvConfigFileKind::Config, "/etc/hr-gatewayd/aws-config"),
+    ("AWS_SHARED_CREDENTIALS_FILE", EnvConfigFileKind::Credentials, "/etc/hr-gatewayd/aws-credentials"),
+];
 
 /// A stream.
 pub struct KinesisSink {
@@ -121,6 +130,16 @@ impl RecordSink for KinesisSink {
     }
 }
 
+/// The files the SDK looks into by itself, and those of the package where nothing else is named.
+fn profile_files() -> EnvConfigFiles {
+    let files =
+        EnvConfigFiles::builder().include_default_config_file(true).include_default_credentials_file(true);
+    let packaged = PACKAGED_FILES
+        .into_iter()
+        .filter(|(variable, _, path)| std::env::var_os(variable).is_none() && Path::new(path).exists());
+    packaged.fold(files, |files, (_, kind, path)| files.with_file(kind, path)).build()
+}
+
 async fn connect(config: &KinesisConfig, request_timeout: Duration, keys: Keys) -> Client {
     let https = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
@@ -128,6 +147,7 @@ async fn connect(config: &KinesisConfig, request_timeout: Duration, keys: Keys) 
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(request_timeout).build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .profile_files(profile_files())
         .http_client(https)
         .retry_config(RetryConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())

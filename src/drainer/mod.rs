@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::DrainOrder;
+use crate::fault;
 use crate::queue::sequence_set::SequenceSet;
 use crate::queue::{QueueError, ReadingQueue};
 use crate::wire::Envelope;
@@ -83,6 +84,9 @@ impl Drainer {
         let mut stopping = false;
         loop {
             self.view.rounds.fetch_add(1, Ordering::Relaxed);
+            if fault::injected("drainer-hangs") {
+                return std::future::pending().await;
+            }
             let step = if stopping { Step::Wait(None) } else { dispatcher.poll(started.elapsed()) };
             let wake = match step {
                 Step::Fetch(items_max) => {

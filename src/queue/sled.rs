@@ -6,18 +6,21 @@
 //! only way to durability here, and the lints ban the other.
 
 use std::fs::File;
+use std::io::Write;
 use std::ops::RangeBounds;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use super::QueueError;
+use crate::fault;
 
 /// sled's page cache. Its default is 1 GB; the queue is read once, in order, so little helps as much.
 const CACHE_BYTES: u64 = 2 << 20;
 /// How often sled's own thread writes out and collects garbage. Its default of 500 ms would fsync an
 /// SD card twice a second for nothing; turned off, the file would never shrink inside.
 const HOUSEKEEPING_MS: u64 = 5_000;
-/// Beside the store: says that it once was described.
+/// Beside the store: says that it once was described, and with which format; the package's `preinst`
+/// reads it, to refuse a version that would not read the store.
 const DESCRIBED_MARK: &str = "hr-gatewayd.described";
 /// Beside the store: says that it is damaged and must not be opened again.
 const DAMAGED_MARK: &str = "hr-gatewayd.damaged";
@@ -98,10 +101,13 @@ impl Store {
         }
     }
 
-    /// Notes outside the store that it has a description from now on.
-    pub fn describe(&self) -> Result<(), QueueError> {
+    /// Notes outside the store that it has a description from now on, and its format.
+    pub fn describe(&self, format: u8) -> Result<(), QueueError> {
         File::create(self.path.join(DESCRIBED_MARK))
-            .and_then(|mark| mark.sync_all())
+            .and_then(|mut mark| {
+                writeln!(mark, "{format}")?;
+                mark.sync_all()
+            })
             .and_then(|()| File::open(&self.path)?.sync_all())
             .map_err(storage("describe itself"))
     }
@@ -129,6 +135,9 @@ impl Store {
     #[expect(clippy::disallowed_methods, reason = "the one place that adds the fdatasync it lacks")]
     pub fn sync(&self) -> Result<(), QueueError> {
         self.db.flush().map_err(storage("write out"))?;
+        if fault::injected("no-second-sync") {
+            return Ok(());
+        }
         self.file.sync_data().map_err(storage("sync"))
     }
 

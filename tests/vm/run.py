@@ -7,6 +7,7 @@ Needs root, and target/vm-venv with requirements.txt; builds the guest when it i
 import argparse
 import fcntl
 import importlib
+import os
 import shutil
 import signal
 import subprocess
@@ -95,10 +96,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     deb = args.deb or newest_package(args.arch)
     WORK.mkdir(parents=True, exist_ok=True)
-    with (WORK / "lock").open("w") as lock:
-        # Port 123 and two cores serve one run.
+    # Port 123 serves one run: in each network namespace there is one.
+    here = os.stat("/proc/self/ns/net").st_ino
+    with (WORK / f"lock-{here}").open("w") as lock, (WORK / "lock").open("w") as image_lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(image_lock, fcntl.LOCK_EX)
         subprocess.run([HERE / "build-image.sh", args.arch], check=True)
+        fcntl.flock(image_lock, fcntl.LOCK_UN)
         passed = [run(scenario, args, deb) for scenario in scenarios]
     print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
     sys.exit(not all(passed) or not passed)

@@ -8,7 +8,8 @@ use crate::queue::segment::random_bytes;
 use crate::queue::sled::{Store, Writes, storage};
 use crate::reading::Epoch;
 
-/// The newest layout of keys and values that this program knows.
+/// The newest layout of keys, values and segments that this program knows. A later one is noted beside
+/// the store ([`Store::describe`]) before anything is stored in it.
 const FORMAT: u8 = 1;
 /// Where [`Meta`] stands.
 pub(super) const META_KEY: &[u8] = b"m";
@@ -52,7 +53,7 @@ pub(super) fn new_meta(store: &Store) -> Result<Meta, QueueError> {
     writes.insert(META_KEY, postcard::to_stdvec(&meta).expect("memory takes all of it"));
     store.apply(writes)?;
     store.sync()?;
-    store.describe()?;
+    store.describe(FORMAT)?;
     Ok(meta)
 }
 
