@@ -1,0 +1,30 @@
+"""Scenario 4: several straps at once."""
+
+from lab import Lab
+from proof import WARNING, gap_is_told, journal_says
+from scenario import scenario
+
+SOON = '[bluetooth]\nsilence_max = "8s"\n[session]\ngap_after = "4s"'
+
+
+@scenario("4", straps=3)
+def three_straps_one_hung(lab: Lab) -> None:
+    """three straps at once, one of them hung: the others are not held up"""
+    lab.ready(SOON)
+    one, hung, three = lab.straps
+    for strap in lab.straps:
+        strap.play()
+    lab.arrive(10)
+    hung.hang()
+    journal_says(lab, "the sensor is connected and sends nothing", WARNING, hung)
+    # While its link stands and answers nothing, another is dropped: it must not have to wait.
+    three.drop()
+    lab.wait(lambda: three.state()["connections"] == 2, "the dropped strap is connected again")
+    lab.subscribed(one, three)
+    lab.arrive(20, one, three)
+    assert one.state()["connections"] == 1, "the first was left alone"
+    hung.hang(False)
+    lab.subscribed(hung)
+    lab.arrive(10, hung)
+    gap_is_told(lab, "sensor_silent", 8, hung)
+    lab.balanced()
