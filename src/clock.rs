@@ -48,12 +48,12 @@ pub fn resolve(moment: &Moment, anchors: &[Anchor]) -> (i64, ClockQuality) {
 }
 
 #[cfg(feature = "daemon")]
-pub use system::{Synchronization, SystemClock};
+pub use system::{Synchronization, SystemClock, boottime};
 
 #[cfg(feature = "daemon")]
 mod system {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use rustix::time::{ClockId, clock_gettime};
@@ -63,6 +63,9 @@ mod system {
 
     /// How long `timedated` may take to answer; it is started by D-Bus when asked.
     const TIMEDATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// The wall clock was set if it moved so far against time since boot; less is slewing.
+    const STEP_MS: u64 = 1_000;
 
     /// Where the answer to "is the clock synchronized?" comes from.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -81,6 +84,8 @@ mod system {
     pub struct SystemClock {
         boot: BootId,
         synchronized: Arc<AtomicBool>,
+        /// Noted, and seen at the last look.
+        noted_offsets_ms: Arc<(AtomicI64, AtomicI64)>,
     }
 
     impl SystemClock {
@@ -91,7 +96,14 @@ mod system {
             let boot = u128::from_str_radix(&text.trim().replace('-', ""), 16)
                 .map_err(|_| std::io::Error::other("the kernel's boot_id is not a UUID"))?;
             let trusted = source == Synchronization::Trusted;
-            Ok(Self { boot: BootId(boot), synchronized: Arc::new(AtomicBool::new(trusted)) })
+            let clock = Self {
+                boot: BootId(boot),
+                synchronized: Arc::new(AtomicBool::new(trusted)),
+                noted_offsets_ms: Arc::default(),
+            };
+            clock.note_offset();
+            clock.note_offset();
+            Ok(clock)
         }
 
         /// Now.
@@ -105,15 +117,36 @@ mod system {
             }
         }
 
-        /// Asks the system once, blocking for up to 5 s. Returns the boot's anchor when the clock has
-        /// just become synchronized.
-        pub fn poll_synchronized(&self) -> Option<Anchor> {
-            if self.synchronized.load(Ordering::Relaxed) || !system_is_synchronized() {
-                return None;
+        /// Asks the system once, blocking for up to 5 s. When the clock has become synchronized, `keep`
+        /// stores the boot's anchor first: who sees a synchronized clock finds it. Returns whether it has.
+        pub fn poll_synchronized<E>(&self, keep: impl FnOnce(Anchor) -> Result<(), E>) -> Result<bool, E> {
+            if self.is_synchronized() || !system_is_synchronized() {
+                return Ok(false);
             }
-            let now = self.now();
+            let kept = keep(Anchor { boot: self.boot, offset_ms: self.now().offset_ms() });
             self.synchronized.store(true, Ordering::Relaxed);
-            Some(Anchor { boot: self.boot, offset_ms: now.wall_ms - now.boottime_ms as i64 })
+            kept.map(|()| true)
+        }
+
+        /// Wall clock minus time since boot, milliseconds, of the clock that readings go by: as it is if it
+        /// is synchronized, and before that as last [noted](Self::note_offset).
+        pub fn offset_ms(&self) -> i64 {
+            match self.is_synchronized() {
+                true => self.now().offset_ms(),
+                false => self.noted_offsets_ms.0.load(Ordering::Relaxed),
+            }
+        }
+
+        /// Whether the clock, not known to be synchronized, was set since it was noted.
+        pub fn was_set(&self) -> bool {
+            !self.is_synchronized() && self.now().offset_ms().abs_diff(self.offset_ms()) > STEP_MS
+        }
+
+        /// Looks at the clock, and takes what was seen at the look before as noted: who sets a clock needs a
+        /// moment to say that it is synchronized.
+        pub fn note_offset(&self) {
+            let seen = self.noted_offsets_ms.1.swap(self.now().offset_ms(), Ordering::Relaxed);
+            self.noted_offsets_ms.0.store(seen, Ordering::Relaxed);
         }
 
         /// Whether the wall clock is known to be right.
@@ -122,7 +155,8 @@ mod system {
         }
     }
 
-    fn boottime() -> Duration {
+    /// Time since boot, suspended or not.
+    pub fn boottime() -> Duration {
         let time = clock_gettime(ClockId::Boottime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }

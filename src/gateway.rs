@@ -14,7 +14,7 @@
 mod heartbeat;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -65,6 +65,17 @@ pub struct Gateway {
     pub states: watch::Receiver<BTreeMap<SensorId, bool>>,
     /// The source's proof of life, if it has one.
     pub source_rounds: Option<Arc<AtomicU64>>,
+    /// The file that its user writes: named where something is missing.
+    pub config_path: PathBuf,
+}
+
+/// What a gateway without a sink needs.
+pub fn what_to_write(config_path: &Path) -> String {
+    format!(
+        "write [kinesis] stream and region (or [directory] path) and [[sensor]] blocks into {}, then \
+         `systemctl reload hr-gatewayd`",
+        config_path.display()
+    )
 }
 
 /// Why a gateway ended without being asked to.
@@ -120,6 +131,7 @@ impl Gateway {
             ingest_rounds,
             source_rounds: self.source_rounds,
             ledger_interval: self.config.log.ledger_interval.0,
+            config_path: self.config_path,
             appended: appended.clone(),
         };
         let control = self.control_socket.map(|socket| Server {
@@ -131,6 +143,7 @@ impl Gateway {
         let drainer = self.sink.map(|sink| Drainer {
             queue: self.queue.clone(),
             sink,
+            clock: self.clock,
             envelope: self.envelope,
             limits: Limits::from_config(&self.config.drain),
             order: self.config.drain.order,

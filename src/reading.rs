@@ -106,6 +106,11 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// Wall clock minus time since boot, milliseconds: the same all through a boot, unless the clock is set.
+    pub fn offset_ms(&self) -> i64 {
+        self.wall_ms.saturating_sub(i64::try_from(self.boottime_ms).unwrap_or(i64::MAX))
+    }
+
     /// Milliseconds from `earlier` to `self`: by the boot clock within one boot, by the wall clock
     /// across boots, where both were synchronized; `None` where nobody can know.
     pub fn ms_since(&self, earlier: &Moment) -> Option<u64> {

@@ -6,12 +6,14 @@
 
 use std::sync::OnceLock;
 
-use tracing_subscriber::filter::Targets;
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 use crate::config::ConfigError;
+use crate::drainer::kinesis::TALKATIVE;
 
 static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
@@ -23,7 +25,16 @@ pub fn init(filter: &str) -> Result<(), ConfigError> {
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let result = match journal {
         Some(layer) => {
-            let layer = layer.with_field_prefix(None).with_syslog_identifier("hr-gatewayd".into());
+            // Its own default would call INFO a notice, and DEBUG informational.
+            let priorities = PriorityMappings {
+                info: Priority::Informational,
+                debug: Priority::Debug,
+                ..PriorityMappings::new()
+            };
+            let layer = layer
+                .with_field_prefix(None)
+                .with_syslog_identifier("hr-gatewayd".into())
+                .with_priority_mappings(priorities);
             registry.with(layer).try_init()
         }
         None => {
@@ -49,7 +60,11 @@ pub fn set_filter(filter: &str) -> Result<(), ConfigError> {
 }
 
 fn parse(filter: &str) -> Result<Targets, ConfigError> {
-    filter.parse::<Targets>().map_err(|error| {
+    let asked = filter.parse::<Targets>().map_err(|error| {
         ConfigError(format!("`log.level`: found `{filter}`: {error}; write `info` or `debug`"))
-    })
+    })?;
+    let everything = asked.default_level().unwrap_or(LevelFilter::OFF);
+    // What is asked for by name is heard.
+    let quieter = everything.min(LevelFilter::WARN);
+    Ok(Targets::new().with_default(everything).with_target(TALKATIVE, quieter).with_targets(asked))
 }

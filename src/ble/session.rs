@@ -98,6 +98,8 @@ pub enum Report {
     AdapterGone,
     /// The sensor is looked for.
     Searching,
+    /// The adapter does not scan, again and again.
+    CannotScan(Failure),
     /// It is there and does not work, again and again.
     Failing(Failure),
 }
@@ -151,6 +153,7 @@ impl SensorSession {
             (Action::Disconnect | Action::Forget | Action::PowerCycle | Action::Wait(_), _) => {
                 std::mem::replace(&mut self.then, Action::Find)
             }
+            (Action::Find, Outcome::Failed(failure)) => self.cannot_scan(failure, random),
             (action, Outcome::Failed(failure)) => self.climb(action, failure, random),
             (Action::Attach, _) => Action::Find,
             (Action::Find, _) => Action::Connect,
@@ -194,6 +197,21 @@ impl SensorSession {
         self.say(Report::AdapterGone);
         self.resubscribed = false;
         self.wait_then(ADAPTER_PAUSE, Action::Attach)
+    }
+
+    /// The next try is over another D-Bus connection: this one's scan may be pending for ever.
+    fn cannot_scan(&mut self, failure: Failure, random: f64) -> Action {
+        self.failures += 1;
+        if self.failures >= REPORT_AT {
+            self.say(Report::CannotScan(failure));
+        }
+        match self.rung() {
+            Action::PowerCycle => {
+                self.then = Action::Attach;
+                Action::PowerCycle
+            }
+            _ => self.wait_then(retry_delay().delay(self.failures, random), Action::Attach),
+        }
     }
 
     fn climb(&mut self, failed: Action, failure: Failure, random: f64) -> Action {

@@ -16,7 +16,7 @@ use super::{EXIT_UNBALANCED, Failure};
 use crate::ble::recording;
 use crate::ble::simulator::{Script, Simulator};
 use crate::clock::SystemClock;
-use crate::config::{Config, KinesisConfig, Span};
+use crate::config::{Config, DEFAULT_PATH, KinesisConfig, Span};
 use crate::drainer::RecordSink;
 use crate::drainer::batch::Record;
 use crate::drainer::directory::DirectorySink;
@@ -111,6 +111,7 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
         control_socket: None,
         states: watch::channel(states).1,
         source_rounds: None,
+        config_path: DEFAULT_PATH.into(),
         config,
     };
     let mut interrupts = Interrupts::new()?;

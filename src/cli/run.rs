@@ -19,7 +19,7 @@ use crate::control;
 use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
 use crate::drainer::{RecordSink, blocking};
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway};
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::{DurableQueue, Opened};
 use crate::queue::segment::SegmentCodec;
@@ -69,13 +69,9 @@ async fn serve(
     let (states, states_seen) = watch::channel(Default::default());
     let rounds = Arc::new(AtomicU64::new(0));
     let sink = sink(&config).await;
+    let file = config_path.clone().unwrap_or_else(|| DEFAULT_PATH.into());
     if sink.is_none() {
-        let path = config_path.clone().unwrap_or_else(|| DEFAULT_PATH.into());
-        warn!(
-            "nothing to drain to: write [kinesis] stream and region (or [directory] path) and [[sensor]] blocks \
-             into {}, then `systemctl reload hr-gatewayd`",
-            path.display()
-        );
+        warn!("nothing to drain to: {}", gateway::what_to_write(&file));
     }
     info!(
         gateway = %envelope.gateway, epoch = %envelope.epoch, sensors = config.sensor.len(),
@@ -97,6 +93,7 @@ async fn serve(
         control_socket: Some(control::socket_path(&config.queue.path)),
         states: states_seen,
         source_rounds: Some(rounds),
+        config_path: file,
         config: config.clone(),
     };
     let stop = CancellationToken::new();

@@ -26,6 +26,10 @@ pub struct Record {
     pub data: Vec<u8>,
     /// The items in it, in the order of the lines.
     pub sequences: Vec<u64>,
+    /// The [offset](crate::clock::SystemClock::offset_ms) of the clock that its time stamps go by. A call
+    /// is signed by the same one: where that is wrong, it is refused, and not accepted with wrong time
+    /// stamps because the clock was set in between.
+    pub clock_offset_ms: i64,
 }
 
 impl Record {
@@ -43,6 +47,7 @@ impl Record {
             sensor: self.sensor.clone(),
             data: data.to_vec(),
             sequences: sequences.to_vec(),
+            clock_offset_ms: self.clock_offset_ms,
         };
         Some((
             part(&self.data[..end], &self.sequences[..half]),
@@ -80,7 +85,13 @@ impl Limits {
 }
 
 /// Packs `items` by sensor. Lines of a record ascend by sequence, whatever the order of `items`.
-pub fn pack(items: Vec<Item>, envelope: &Envelope, anchors: &[Anchor], readings_max: usize) -> Vec<Record> {
+pub fn pack(
+    items: Vec<Item>,
+    envelope: &Envelope,
+    anchors: &[Anchor],
+    clock_offset_ms: i64,
+    readings_max: usize,
+) -> Vec<Record> {
     let mut groups: Vec<(SensorId, Vec<Item>)> = Vec::new();
     let mut records = Vec::new();
     for item in items {
@@ -92,20 +103,27 @@ pub fn pack(items: Vec<Item>, envelope: &Envelope, anchors: &[Anchor], readings_
         let group = &mut groups[index].1;
         group.push(item);
         if group.len() == readings_max {
-            write_records(std::mem::take(group), envelope, anchors, &mut records);
+            write_records(std::mem::take(group), envelope, anchors, clock_offset_ms, &mut records);
         }
     }
     for (_, group) in groups {
-        write_records(group, envelope, anchors, &mut records);
+        write_records(group, envelope, anchors, clock_offset_ms, &mut records);
     }
     records
 }
 
-fn write_records(mut items: Vec<Item>, envelope: &Envelope, anchors: &[Anchor], records: &mut Vec<Record>) {
+fn write_records(
+    mut items: Vec<Item>,
+    envelope: &Envelope,
+    anchors: &[Anchor],
+    clock_offset_ms: i64,
+    records: &mut Vec<Record>,
+) {
     items.sort_unstable_by_key(|item| item.sequence);
     let mut items = items.into_iter().peekable();
     while let Some(first) = items.peek() {
-        let mut record = Record { sensor: first.sensor.clone(), data: Vec::new(), sequences: Vec::new() };
+        let mut record =
+            Record { sensor: first.sensor.clone(), data: Vec::new(), sequences: Vec::new(), clock_offset_ms };
         while record.data.len() < RECORD_BYTES_MAX
             && let Some(item) = items.next()
         {

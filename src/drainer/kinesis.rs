@@ -5,7 +5,7 @@
 //! that they are no good, they are loaded anew before the next try.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
@@ -14,11 +14,12 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
-use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsError;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use aws_sdk_kinesis::{Client, Config};
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_http_client::tls;
 use futures_util::future::BoxFuture;
 use tokio::sync::RwLock;
@@ -26,8 +27,11 @@ use tokio::sync::RwLock;
 use super::RecordSink;
 use super::batch::Record;
 use super::settle::{CallError, EntryVerdict, ErrorClass, classify, entry_verdict};
+use crate::clock::boottime;
 use crate::config::KinesisConfig;
 
+/// Whose log says with each new client, at INFO, where keys are looked for: once a minute while they are refused.
+pub const TALKATIVE: &str = "aws_config";
 /// An endpoint that does not even complete a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -107,6 +111,7 @@ impl KinesisSink {
         });
         let client = self.client().await?;
         let call = client.put_records().stream_name(&self.stream).set_records(Some(entries.collect()));
+        let call = call.customize().config_override(Config::builder().time_source(signing_time(records)));
         match call.send().await {
             Ok(output) => Ok(output
                 .records()
@@ -127,6 +132,26 @@ impl KinesisSink {
 impl RecordSink for KinesisSink {
     fn put<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<EntryVerdict>, CallError>> {
         Box::pin(self.put_records(records))
+    }
+}
+
+/// The clock that `records` go by; if the clock was set between them, the one that it was set from.
+fn signing_time(records: &[Record]) -> SigningTime {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now_ms = wall.as_millis() as i64 - boottime().as_millis() as i64;
+    let offsets_ms = records.iter().map(|record| record.clock_offset_ms);
+    SigningTime(offsets_ms.max_by_key(|offset_ms| offset_ms.abs_diff(now_ms)).unwrap_or(now_ms))
+}
+
+/// Time since boot, plus this many milliseconds.
+#[derive(Debug)]
+struct SigningTime(i64);
+
+impl TimeSource for SigningTime {
+    fn now(&self) -> SystemTime {
+        let since_boot = i64::try_from(boottime().as_millis()).unwrap_or(i64::MAX);
+        let wall_ms = u64::try_from(since_boot.saturating_add(self.0)).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_millis(wall_ms)
     }
 }
 

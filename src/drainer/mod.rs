@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::clock::SystemClock;
 use crate::config::DrainOrder;
 use crate::fault;
 use crate::queue::sequence_set::SequenceSet;
@@ -56,6 +57,8 @@ pub struct Drainer {
     pub queue: Arc<dyn ReadingQueue>,
     /// Where its items go.
     pub sink: Arc<dyn RecordSink>,
+    /// The machine's clocks: what is sent is encoded with what they know by then.
+    pub clock: SystemClock,
     /// What all lines have in common.
     pub envelope: Envelope,
     /// Bounds of records and calls.
@@ -122,7 +125,7 @@ impl Drainer {
 
     async fn fetch(&self, claimed: SequenceSet, items_max: usize) -> Result<(Vec<Record>, bool), QueueError> {
         let queue = self.queue.clone();
-        let envelope = self.envelope.clone();
+        let (clock, envelope) = (self.clock.clone(), self.envelope.clone());
         let (order, readings_max) = (self.order, self.limits.record_readings_max);
         blocking(move || {
             let items = queue.peek(order, &claimed, items_max)?;
@@ -130,7 +133,11 @@ impl Drainer {
             let mut in_hand = claimed;
             in_hand.extend(items.iter().map(|item| item.sequence));
             queue.protect(in_hand);
-            Ok((pack(items, &envelope, &queue.anchors(), readings_max), exhausted))
+            if clock.was_set() {
+                clock.poll_synchronized(|anchor| queue.add_anchor(anchor))?;
+            }
+            let clock_offset_ms = clock.offset_ms();
+            Ok((pack(items, &envelope, &queue.anchors(), clock_offset_ms, readings_max), exhausted))
         })
         .await
     }

@@ -131,14 +131,19 @@ pub fn advice(code: &str) -> &'static str {
         "AccessDeniedException" | "NotAuthorized" => {
             "allow the gateway's identity kinesis:PutRecords on the stream"
         }
-        "ExpiredTokenException" | "ExpiredToken" => "renew the gateway's credentials",
+        "ExpiredTokenException" | "ExpiredToken" => {
+            "renew the gateway's credentials, then `systemctl restart hr-gatewayd`"
+        }
         "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestExpired" | "RequestTimeTooSkewed" => {
             "check the clock (timedatectl), then the secret key"
         }
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
         | "MissingAuthenticationToken"
-        | "MissingCredentials" => "give the gateway credentials that are valid in this region",
+        // systemd hands them over when the service starts, not when it reloads.
+        | "MissingCredentials" => {
+            "give the gateway credentials that are valid in this region, then `systemctl restart hr-gatewayd`"
+        }
         "MissingConfiguration" => "set [kinesis] region",
         code if code.starts_with("KMS") => "check the stream's KMS key and the right to use it",
         "DirectoryUnwritable" => "make [directory] path writable and give it space",

@@ -2,6 +2,7 @@
 //! in the log.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,6 +32,8 @@ pub(super) struct Heartbeat {
     pub(super) ingest_rounds: Arc<AtomicU64>,
     pub(super) source_rounds: Option<Arc<AtomicU64>>,
     pub(super) ledger_interval: Duration,
+    /// Where the status line says to write what is missing.
+    pub(super) config_path: PathBuf,
     /// Rung when a correction of the clock changed what is to be sent.
     pub(super) appended: Arc<Notify>,
 }
@@ -43,16 +46,24 @@ impl Heartbeat {
         let now = Instant::now();
         let (mut clock_at, mut ledger_at) = (now, now + self.ledger_interval);
         let mut stuck_before = Vec::new();
-        let mut clock_seen = false;
+        let mut clock_wrong = false;
         loop {
             let now = Instant::now();
             if now >= clock_at && !self.clock.is_synchronized() {
                 clock_at = now + CLOCK_EVERY;
-                self.look_at_clock(std::mem::replace(&mut clock_seen, true)).await;
+                self.look_at_clock(clock_wrong).await;
+                clock_wrong |= !self.clock.is_synchronized();
+            }
+            if clock_wrong && self.clock.is_synchronized() {
+                clock_wrong = false;
+                info!("the clock is synchronized; queued readings of this boot are sent with corrected time");
             }
             let stuck = watchdog.as_mut().map(Watchdog::feed).unwrap_or_default();
             if stuck != stuck_before {
-                error!(tasks = ?stuck, "tasks stand still; systemd restarts the daemon if they go on so");
+                match stuck.join(", ") {
+                    names if names.is_empty() => info!("all tasks move again"),
+                    names => error!("standing still: {names}; systemd restarts the daemon if that goes on"),
+                }
                 stuck_before = stuck;
             }
             if now >= ledger_at {
@@ -75,23 +86,19 @@ impl Heartbeat {
         Watchdog::new(tasks)
     }
 
-    /// `before`: whether an earlier look found the clock unsynchronized.
+    /// Until it is synchronized. `before`: whether an earlier look found that it was not.
     async fn look_at_clock(&self, before: bool) {
         let (clock, queue) = (self.clock.clone(), self.queue.clone());
-        let anchored =
-            blocking(move || clock.poll_synchronized().map(|anchor| queue.add_anchor(anchor))).await;
-        match anchored {
-            None if before => {}
-            None => info!("the clock is not synchronized; readings are kept, and corrected once it is"),
-            Some(Ok(())) => {
-                self.appended.notify_one();
-                if before {
-                    info!(
-                        "the clock is synchronized; queued readings of this boot are sent with corrected time"
-                    );
-                }
-            }
-            Some(Err(error)) => {
+        let looked = blocking(move || {
+            let looked = clock.poll_synchronized(|anchor| queue.add_anchor(anchor));
+            clock.note_offset();
+            looked
+        });
+        match looked.await {
+            Ok(true) => self.appended.notify_one(),
+            Ok(false) if before || self.clock.is_synchronized() => {}
+            Ok(false) => info!("the clock is not synchronized; readings are kept, and corrected once it is"),
+            Err(error) => {
                 warn!(%error, "the clock is synchronized, and the queue could not note by how much it was wrong");
             }
         }
@@ -120,13 +127,16 @@ impl Heartbeat {
     fn sentence(&self) -> String {
         let states = self.states.borrow();
         let streaming = states.values().filter(|streams| **streams).count();
-        let depth = self.queue.ledger().depth();
+        let ledger = self.queue.ledger();
+        let depth = ledger.depth();
         let sensors = match states.len() {
             0 => "no sensor yet".to_owned(),
             all => format!("{streaming} of {all} sensors streaming"),
         };
         let sink = match (&self.drainer, &*self.failing.borrow()) {
-            (None, _) => "no [kinesis] stream or [directory] path configured".to_owned(),
+            (None, _) => {
+                format!("nothing to drain to: {}", super::what_to_write(&self.config_path))
+            }
             (_, Some(failure)) => match failure.class {
                 ErrorClass::Blocked | ErrorClass::Poison => format!("the sink refuses ({})", failure.code),
                 ErrorClass::Transient | ErrorClass::Throttled => "the sink cannot be reached".to_owned(),
@@ -136,7 +146,11 @@ impl Heartbeat {
                 last => format!("last accepted {}", ago(last)),
             },
         };
-        format!("{sensors}; {depth} items queued; {sink}")
+        let full = match ledger.rows.values().any(|row| row.evicting.is_some()) {
+            true => "; THE QUEUE IS FULL, readings are being lost",
+            false => "",
+        };
+        format!("{sensors}; {depth} items queued{full}; {sink}")
     }
 }
 

@@ -2,13 +2,16 @@
 //!
 //! sled must never meet a full disk: it does not recover from one while open. So the limit is a count
 //! of items, and beside it the free space of the file system: below the headroom the queue stops
-//! growing, and below [`RESERVE_FRACTION`] of it nothing is written at all.
+//! growing beyond [`FLOWING_ITEMS`], and below [`RESERVE_FRACTION`] of it nothing is written at all.
 
 use crate::config::{QueueConfig, WhenFull};
 
 /// With less than this fraction of the headroom free, even an append that evicts is refused: sled
 /// writes before it reuses.
 pub const RESERVE_FRACTION: u64 = 4;
+/// So many items may wait on a disk without headroom: they are on their way to a sink that takes them, and
+/// with nothing else to evict, each append would give up those. A few kilobytes.
+pub const FLOWING_ITEMS: u64 = 500;
 /// Most items evicted beyond need at once, so that a queue at its limit does not rewrite its oldest
 /// segment at every append.
 pub const EVICT_CHUNK_MAX: u64 = 256;
@@ -52,7 +55,10 @@ impl Capacity {
         if free < self.disk_headroom / RESERVE_FRACTION {
             return Admission::Refuse;
         }
-        let limit = if free < self.disk_headroom { depth.min(self.items_max) } else { self.items_max };
+        let limit = match free < self.disk_headroom {
+            true => depth.max(FLOWING_ITEMS).min(self.items_max),
+            false => self.items_max,
+        };
         let excess = (depth + incoming).saturating_sub(limit);
         if excess == 0 {
             return Admission::Accept;

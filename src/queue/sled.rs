@@ -11,6 +11,8 @@ use std::ops::RangeBounds;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfsMountFlags;
+
 use super::QueueError;
 use crate::fault;
 
@@ -152,9 +154,13 @@ impl Store {
         storage(operation)(error)
     }
 
-    /// Bytes free to us on the file system that holds the store.
+    /// Bytes free to us on the file system that holds the store. An error if it is read-only: it can
+    /// become so under open files, and ext4's fdatasync then returns at once and without one.
     pub fn free_bytes(&self) -> Result<u64, QueueError> {
         let stat = rustix::fs::statvfs(&self.path).map_err(storage("ask for free disk space"))?;
+        if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Err(storage("write to its disk")("the file system is read-only"));
+        }
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 

@@ -8,12 +8,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbus_fast import Variant
+from dbus_fast import Message, MessageType, Variant
 
 from device import Device
 from object_server import Interface, ObjectServer, method
 from sensor import Sensor, bluez_error
 
+# How long the kernel takes to begin discovery.
+START_DISCOVERY_S = 0.1
 FIRST_SIGHT_S = 0.1
 SIGHT_INTERVAL_S = 0.5
 
@@ -43,10 +45,11 @@ class Bluetoothd:
 
     async def start(self) -> None:
         self.server.add(AgentManager(self))
+        await self.server.start()
+        # It has its name before it asks the kernel for adapters, so each is announced.
         for name, record in self.world.adapters.items():
             if record.present:
                 self.add_adapter(name)
-        await self.server.start()
 
     async def stop(self) -> None:
         await self.server.stop()
@@ -66,6 +69,15 @@ class Bluetoothd:
 
     def devices(self) -> list[Device]:
         return [device for adapter in self.adapters.values() for device in adapter.devices.values()]
+
+    async def agent_agrees(self, device: str) -> bool:
+        """Asks the agent that was registered first, as nobody asked for this bond."""
+        if not self.agents:
+            return False
+        client, path = next(iter(self.agents.items()))
+        ask = Message(client, path, "org.bluez.Agent1", "RequestAuthorization", signature="o", body=[device])
+        reply = await self.server.bus.call(ask)
+        return reply.message_type is MessageType.METHOD_RETURN
 
     def client_left(self, client: str) -> None:
         """BlueZ watches its callers: whatever one held ends when it leaves the bus."""
@@ -116,7 +128,8 @@ class Adapter(Interface):
         self.alias = ""
         self.devices: dict[str, Device] = {}
         self.filters: dict[str, dict[str, Any]] = {}  # caller's unique name -> its filter
-        self.discoverers: set[str] = set()
+        self.discoverers: list[str] = []  # in the order of their calls
+        self.unanswered: set[str] = set()  # those of them whose call is pending
         self.scan: asyncio.Task | None = None
 
     def properties(self) -> dict[str, Variant]:
@@ -131,7 +144,7 @@ class Adapter(Interface):
             "DiscoverableTimeout": Variant("u", 180),
             "Pairable": Variant("b", True),
             "PairableTimeout": Variant("u", 0),
-            "Discovering": Variant("b", bool(self.discoverers)),
+            "Discovering": Variant("b", self.scan is not None),
             "UUIDs": Variant("as", []),
         }
 
@@ -169,7 +182,16 @@ class Adapter(Interface):
         self.require_power()
         if sender in self.discoverers:
             raise bluez_error("InProgress", "Operation already in progress")
-        self.discoverers.add(sender)
+        self.discoverers.append(sender)
+        if self.scan is None:
+            self.unanswered.add(sender)
+            await asyncio.sleep(START_DISCOVERY_S)
+            if sender not in self.discoverers:
+                raise bluez_error("NotReady", "Resource Not Ready")
+            if sender != self.discoverers[-1]:
+                # The kernel's one answer goes to the newest caller; this one hears nothing, ever.
+                await asyncio.Event().wait()
+            self.unanswered.discard(sender)
         if self.scan is None:
             self.scan = asyncio.create_task(self._scan())
             self.changed("Discovering")
@@ -180,6 +202,8 @@ class Adapter(Interface):
         self.require_power()
         if sender not in self.discoverers:
             raise bluez_error("Failed", "No discovery started")
+        if sender in self.unanswered:
+            raise bluez_error("InProgress", "Operation already in progress")
         self.end_discovery(sender)
 
     @method("RemoveDevice", takes="o")
@@ -202,6 +226,7 @@ class Adapter(Interface):
         if client not in self.discoverers:
             return
         self.discoverers.remove(client)
+        self.unanswered.discard(client)
         self.filters.pop(client, None)
         if self.discoverers or self.scan is None:
             return

@@ -142,6 +142,16 @@ class Device(Interface):
             raise bluez_error("DoesNotExist", "Does Not Exist")
         self.pairings_cancelled += 1
 
+    async def bond_unasked(self) -> None:
+        """What BlueZ does when a peripheral demands encryption: it pairs if the first agent agrees. If none does,
+        the call that met the demand stays unanswered."""
+        daemon = self.adapter.daemon
+        if not await daemon.agent_agrees(self.path):
+            await asyncio.Event().wait()
+        await asyncio.sleep(PAIRING_S)
+        self.sensor.bonds.add(self.adapter.hci)
+        self.changed("Paired", "Bonded")
+
     async def _establish_link(self) -> None:
         if self.adapter.devices.get(self.address) is not self:  # removed while the call hung
             raise bluez_error("DoesNotExist", "Does Not Exist")
@@ -174,6 +184,8 @@ class Device(Interface):
                 chars = [Characteristic(self, service.path, c) for c in spec.characteristics]
                 self.server.add(service, *chars)
                 self.characteristics += chars
+        for characteristic in self.characteristics:
+            characteristic.resume()
         self.uuids = [spec.uuid for spec in services]
         self.resolved = True
         self.changed("UUIDs", "ServicesResolved")

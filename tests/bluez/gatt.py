@@ -1,8 +1,9 @@
 """Remote GATT services and characteristics, and who is notified of their values."""
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbus_fast import Variant
+from dbus_fast import DBusError, Variant
 
 from object_server import Interface, method
 from sensor import HEART_RATE_MEASUREMENT, CharacteristicSpec, bluez_error
@@ -43,6 +44,8 @@ class Characteristic(Interface):
         self.spec = spec
         self.cached: bytes | None = None
         self.sessions: list[NotifySession] = []
+        self.begun: set[str] = set()  # callers whose StartNotify is pending, or was when the link went
+        self.resumed: set[str] = set()  # those of them that BlueZ subscribed by itself on a later link
 
     @property
     def is_heart_rate(self) -> bool:
@@ -76,10 +79,22 @@ class Characteristic(Interface):
         device, sensor = self.device, self.device.sensor
         if self.is_heart_rate:
             sensor.calls["start_notify"] += 1
-            await sensor.gate("notify")
+            link = device.links if device.connected else None
+            self.begun.add(sender)
+            try:
+                await sensor.gate("notify")
+            except DBusError:
+                self.begun.discard(sender)
+                raise
             if device.connected and sensor.bond_required and not device.paired:
-                raise bluez_error("NotPermitted", "Not paired")
+                await device.bond_unasked()
             if sender in self.server.departed:  # gave up while the call hung
+                return
+            if link is not None and (link != device.links or not device.connected):
+                await asyncio.Event().wait()  # the link under the call went: no answer, ever
+            self.begun.discard(sender)
+            if sender in self.resumed:
+                self.resumed.discard(sender)
                 return
         session = NotifySession(sender, device.links)
         if device.connected and session in self.sessions:
@@ -91,6 +106,8 @@ class Characteristic(Interface):
     async def stop_notify(self, sender: str) -> None:
         if self.is_heart_rate:
             self.device.sensor.calls["stop_notify"] += 1
+            self.begun.discard(sender)
+            self.resumed.discard(sender)
         for session in self.sessions:
             if session.client == sender:
                 self.sessions.remove(session)
@@ -98,8 +115,18 @@ class Characteristic(Interface):
                 return
         raise bluez_error("Failed", "No notify session started")
 
+    def resume(self) -> None:
+        """On a new link BlueZ subscribes for those whose StartNotify the last one left pending."""
+        if "notify" in self.device.sensor.hung:
+            return
+        for client in self.begun - self.server.departed:
+            self.sessions.append(NotifySession(client, self.device.links))
+            self.resumed.add(client)
+        self.begun.clear()
+
     def end_sessions(self, client: str | None = None) -> None:
         """End every session of one client, or of all."""
+        self.resumed = set() if client is None else self.resumed - {client}
         kept = [s for s in self.sessions if client is not None and s.client != client]
         if kept != self.sessions:
             self.sessions = kept

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 
-from dbus_fast import Variant
+from dbus_fast import Message, Variant
 
 from self_test_harness import (
     ADAPTER,
@@ -184,6 +184,26 @@ async def a_hung_call_holds_up_nobody_else(mock: Mock, client: Client, a: str) -
     assert (await mock.do(f"stats {a}"))["notify_sessions"] == 1, "one caller has left"
 
 
+async def a_subscription_that_hung_comes_with_the_next_link(
+    mock: Mock, client: Client, a: str
+) -> None:
+    await mock.do(f"sensor {a} S")
+    device = await client.find(a)
+    await client.call(device, DEVICE, "Connect")
+    await mock.do(f"hang {a} notify")
+    start = (heart_rate(device), CHARACTERISTIC, "StartNotify")
+    hung = asyncio.ensure_future(client.call(*start))
+    await asyncio.sleep(0.1)
+    await client.call(device, DEVICE, "Disconnect")
+    await mock.do(f"hang {a} none")
+    await client.call(device, DEVICE, "Connect")
+    assert await mock.do(f"notify {a} 0648") == 1, "nobody asked on this link"
+    await client.call(*start)
+    assert await mock.do(f"notify {a} 0648") == 1, "and asking makes it no second one"
+    assert not hung.done()
+    hung.cancel()
+
+
 async def disconnect_cancels_a_hung_connect(mock: Mock, client: Client, a: str) -> None:
     await mock.do(f"sensor {a} S")
     device = await client.find(a)
@@ -213,7 +233,11 @@ async def a_bond_needs_an_agent(mock: Mock, client: Client, a: str) -> None:
     device = await client.find(a)
     await client.call(device, DEVICE, "Connect")
     start = (heart_rate(device), CHARACTERISTIC, "StartNotify")
-    await refused(client.call(*start), "org.bluez.Error.NotPermitted")
+    async with another_client() as other:
+        hung = asyncio.ensure_future(other.call(*start))
+        await asyncio.sleep(0.3)
+        assert not hung.done(), "nobody agreed to bond"
+        hung.cancel()
     await refused(client.call(device, DEVICE, "Pair"), "org.bluez.Error.AuthenticationFailed")
     agent = "/my/agent"
     async with another_client() as other:
@@ -233,6 +257,21 @@ async def a_bond_needs_an_agent(mock: Mock, client: Client, a: str) -> None:
     assert not [path for path in await client.objects() if path.startswith(device)]
     stats = await mock.do(f"stats {a}")
     assert (stats["paired"], stats["remove"], stats["pair"]) == (False, 1, 4)
+
+
+async def a_demanded_bond_is_made_unasked_if_the_first_agent_agrees(
+    mock: Mock, client: Client, a: str
+) -> None:
+    await mock.do(f"sensor {a} S bond=required")
+    device = await client.find(a)
+    client.bus.add_message_handler(
+        lambda m: Message.new_method_return(m) if m.member == "RequestAuthorization" else None
+    )
+    await client.call("/org/bluez", AGENTS, "RegisterAgent", "os", "/my/agent", "NoInputNoOutput")
+    async with another_client() as other:
+        await other.call(device, DEVICE, "Connect")
+        await other.call(heart_rate(device), CHARACTERISTIC, "StartNotify")
+    assert await client.get(device, DEVICE, "Paired")
 
 
 async def a_hung_pairing_can_be_cancelled(mock: Mock, client: Client, a: str) -> None:
@@ -307,6 +346,31 @@ async def a_caller_that_leaves_ends_its_discovery(mock: Mock, client: Client, a:
     await until(idle, 1)
 
 
+async def of_two_discoveries_at_once_one_is_never_answered(
+    mock: Mock, client: Client, a: str
+) -> None:
+    await mock.do(f"sensor {a} S")
+    start = (HCI0, ADAPTER, "StartDiscovery")
+    async with another_client() as other:
+        hung = asyncio.ensure_future(other.call(*start))
+        await asyncio.sleep(0.02)
+        await client.call(*start)
+        await asyncio.sleep(0.3)
+        assert not hung.done()
+        await refused(other.call(*start), IN_PROGRESS)
+        await refused(other.call(HCI0, ADAPTER, "StopDiscovery"), IN_PROGRESS)
+        await client.call(HCI0, ADAPTER, "StopDiscovery")
+        assert await client.get(HCI0, ADAPTER, "Discovering"), "the hung one's goes on"
+        await client.call(*start)
+        await client.call(HCI0, ADAPTER, "StopDiscovery")
+        hung.cancel()
+
+    async def idle() -> bool:
+        return not await client.get(HCI0, ADAPTER, "Discovering")
+
+    await until(idle, 1)
+
+
 async def a_restart_forgets_the_objects(mock: Mock, client: Client, a: str) -> None:
     await mock.do(f"sensor {a} S")
     device, char = await client.subscribe(a)
@@ -317,6 +381,7 @@ async def a_restart_forgets_the_objects(mock: Mock, client: Client, a: str) -> N
     await refused(hung, "org.freedesktop.DBus.Error.NoReply")
     await mock.do(f"hang {a} none")
     assert set(await client.objects()) == {"/org/bluez", HCI0}
+    assert [m.body[0] for m in client.signals if m.member == "InterfacesAdded"][-1] == HCI0
     assert await client.get(HCI0, ADAPTER, "Powered")
     await refused(client.call(device, DEVICE, "Connect"), UNKNOWN_OBJECT)
     await client.subscribe(a)

@@ -159,6 +159,75 @@ fn after_each_loss_of_the_link_values_come_once_again() {
 }
 
 #[test]
+fn what_was_received_counts_though_the_link_was_lost_right_after() {
+    let mut set = Set::new(&one_watch());
+    let daemon = set.start();
+    for burst in 1..=5_u64 {
+        set.bus.wait_subscribed(WATCH);
+        let payloads: Vec<_> = (0..200).map(|rate| measurement(rate).encode()).collect();
+        set.bus.notify_all(WATCH, &payloads);
+        set.bus.tell(&format!("drop {WATCH}"));
+        daemon.wait_delivered(200 * burst);
+    }
+    daemon.stop();
+    assert_gap_free_and_once(&set.lines());
+}
+
+#[test]
+fn an_adapter_that_is_missing_or_goes_is_named_in_the_log_and_the_gap_and_picked_up_again() {
+    let mut set = Set::new(&format!("[session]\ngap_after = \"2s\"\n{}", one_watch()));
+    set.bus.tell("adapter hci0 remove");
+    let daemon = set.start();
+    daemon.wait_log("no Bluetooth adapter");
+    set.bus.tell("adapter hci0 add");
+    for (readings, loss) in (1..).zip(["adapter hci0 power off", "adapter hci0 remove"]) {
+        set.bus.wait_subscribed(WATCH);
+        assert_eq!(set.bus.notify(WATCH, &measurement(80).encode()), 1);
+        daemon.wait_delivered(2 * readings - 1);
+        set.bus.tell(loss);
+        let said = "no Bluetooth adapter, or bluetoothd is not running";
+        wait_for("the adapter's name", Duration::from_secs(20), || {
+            (daemon.log().matches(said).count() as u64 == 1 + readings).then_some(())
+        });
+        if loss.ends_with("remove") {
+            set.bus.tell("adapter hci0 add");
+        }
+        set.bus.wait_subscribed(WATCH);
+        assert_eq!(set.bus.notify(WATCH, &measurement(81).encode()), 1);
+        daemon.wait_delivered(2 * readings);
+    }
+    assert!(!daemon.log().contains("not in range"), "it was not the sensor: {}", daemon.log());
+    daemon.stop();
+    assert_eq!(set.bus.stats(WATCH)["connected"], false, "it disconnects when it stops");
+    let reasons: Vec<Value> = set.lines().iter().filter_map(|line| line.get("gap_reason").cloned()).collect();
+    assert_eq!(reasons, ["adapter_gone", "adapter_gone"]);
+}
+
+/// Of two that begin discovery at once bluetoothd answers one.
+#[test]
+fn many_sensors_are_found_at_once_and_a_scan_beside_the_daemon_hangs_neither() {
+    let addresses: Vec<String> = (1..=6).map(|n| format!("C0:FF:EE:00:01:{n:02X}")).collect();
+    let blocks = addresses.iter().enumerate();
+    let blocks = blocks.map(|(n, at)| format!("[[sensor]]\nid = \"strap-{n}\"\naddress = \"{at}\"\n"));
+    let mut set = Set::new(&blocks.collect::<String>());
+    let daemon = set.start();
+    let scan = || {
+        let mut command = crate::support::daemon::command(set.folder.path(), &set.bus.address());
+        command.args(["scan", "--for", "1s", "--json"]).stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let scans = [scan(), scan(), scan()];
+    addresses.iter().for_each(|address| _ = set.bus.tell(&format!("sensor {address} Strap")));
+    assert!(scans.map(|scan| scan.wait_with_output().unwrap().status.success()).iter().all(|ok| *ok));
+    for address in &addresses {
+        set.bus.wait_subscribed(address);
+        assert_eq!(set.bus.notify(address, &measurement(70).encode()), 1);
+    }
+    daemon.wait_delivered(addresses.len() as u64);
+    assert!(!daemon.log().contains("does not scan"), "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
 fn a_sensor_gone_quiet_is_subscribed_again_then_reconnected_and_the_gap_says_so() {
     let mut set = Set::new(&format!(
         "[bluetooth]\nsilence_max = \"2s\"\n[session]\ngap_after = \"2s\"\n{}",
@@ -296,18 +365,6 @@ fn killed_while_connected_it_goes_on_without_a_stale_link_or_a_lost_reading() {
     let sessions: std::collections::HashSet<_> =
         set.readings().iter().map(|l| l["session_id"].clone()).collect();
     assert_eq!(sessions.len(), 1, "a short stop does not end a session");
-}
-
-#[test]
-fn without_an_adapter_it_starts_says_so_and_picks_the_adapter_up() {
-    let mut set = Set::new(&one_watch());
-    set.bus.tell("adapter hci0 remove");
-    let daemon = set.start();
-    daemon.wait_log("no Bluetooth adapter");
-    set.bus.tell("adapter hci0 add");
-    set.bus.wait_subscribed(WATCH);
-    daemon.stop();
-    assert_eq!(set.bus.stats(WATCH)["connected"], false, "it disconnects when it stops");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn item(name: &str, sequence: u64) -> Item {
 
 fn packed(items: Vec<Item>, readings_max: usize) -> Vec<Record> {
     let envelope = Envelope { gateway: "g".parse().unwrap(), epoch: Epoch(1) };
-    pack(items, &envelope, &[], readings_max)
+    pack(items, &envelope, &[], 0, readings_max)
 }
 
 proptest! {
@@ -169,7 +169,8 @@ fn an_answer_with_too_few_verdicts_accepts_only_what_it_names() {
 #[test]
 fn a_shard_at_its_limit_is_fed_at_its_limit() {
     // A shard of 1 MB/s with a bucket of one second, against the pacer, in virtual time.
-    let record = Record { sensor: sensor("a"), data: vec![b'x'; 100_000], sequences: vec![1] };
+    let record =
+        Record { sensor: sensor("a"), data: vec![b'x'; 100_000], sequences: vec![1], clock_offset_ms: 0 };
     let mut pacer = Pacer::default();
     let (mut tokens, mut accepted, mut rejected) = (1_000_000.0, 0u32, 0u32);
     const SECONDS: u64 = 120;
@@ -195,7 +196,8 @@ fn a_shard_at_its_limit_is_fed_at_its_limit() {
 
 #[test]
 fn a_sink_without_limits_is_not_held_back_for_long() {
-    let record = Record { sensor: sensor("a"), data: vec![b'x'; 100_000], sequences: vec![1] };
+    let record =
+        Record { sensor: sensor("a"), data: vec![b'x'; 100_000], sequences: vec![1], clock_offset_ms: 0 };
     let mut pacer = Pacer::default();
     let mut sent = 0u64;
     for ms in 0..2_000 {

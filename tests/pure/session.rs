@@ -46,6 +46,21 @@ fn a_sensor_that_is_not_there_is_looked_for_and_never_climbs_the_ladder() {
 }
 
 #[test]
+fn a_scan_that_hangs_is_tried_over_another_connection_and_blamed_on_the_adapter() {
+    let mut session = SensorSession::new(false);
+    let mut reports = Vec::new();
+    for _ in 0..7 {
+        assert_eq!(session.action(), Action::Attach);
+        assert_eq!(done(&mut session), Action::Find);
+        let next = fail(&mut session, Failure::Timeout);
+        assert!(matches!(next, Action::Wait(_) | Action::PowerCycle), "{next:?}");
+        done(&mut session);
+        reports.extend(session.take_report());
+    }
+    assert_eq!(reports, [Report::CannotScan(Failure::Timeout)]);
+}
+
+#[test]
 fn a_lost_link_is_closed_explicitly_before_it_is_looked_for_again() {
     let mut session = streaming(false);
     assert_eq!(ended(&mut session, GapReason::LinkDown, 100), Action::Disconnect);

@@ -1,7 +1,7 @@
 //! What every `ReadingQueue` promises, asked of both.
 
 use hr_gateway::config::{DrainOrder, WhenFull};
-use hr_gateway::queue::capacity::Capacity;
+use hr_gateway::queue::capacity::{Admission, Capacity, FLOWING_ITEMS};
 use hr_gateway::queue::durable::DurableQueue;
 use hr_gateway::queue::model::ModelQueue;
 use hr_gateway::queue::segment::SegmentCodec;
@@ -81,6 +81,27 @@ fn peek_passes_over_claims_in_both_orders_and_takes_nothing_out() {
         let newest = queue.peek(DrainOrder::NewestFirst, &claimed, 450).unwrap();
         assert_eq!(sequences(&newest), (901..1_300).rev().chain((349..400).rev()).collect::<Vec<_>>());
         assert_eq!(peek_all(queue).len(), 1_300);
+    });
+}
+
+#[test]
+fn what_stands_beyond_a_wide_hole_is_found_in_both_orders_and_within_a_segment() {
+    for_each(ROOMY, |queue| {
+        fill(queue, 0..5_000);
+        queue.remove(&SequenceSet::from_iter(151..=4_990)).unwrap();
+        let left: Vec<u64> = (1..=150).chain(4_991..=5_000).collect();
+        assert_eq!(sequences(&peek_all(queue)), left);
+        let newest = queue.peek(DrainOrder::NewestFirst, &SequenceSet::default(), 20).unwrap();
+        assert_eq!(sequences(&newest), left.iter().rev().take(20).copied().collect::<Vec<_>>());
+        // Also from the middle of what is left, where no segment begins.
+        let claimed = SequenceSet::from_iter((1..=143).chain(4_991..=4_994));
+        assert_eq!(
+            sequences(&queue.peek(DrainOrder::OldestFirst, &claimed, 9).unwrap()),
+            [144, 145, 146, 147, 148, 149, 150, 4_995, 4_996]
+        );
+        queue.remove(&SequenceSet::from_iter(1..=5_000)).unwrap();
+        assert!(peek_all(queue).is_empty());
+        assert_sound(queue);
     });
 }
 
@@ -199,6 +220,19 @@ fn a_disk_all_but_full_takes_nothing_and_the_ledger_still_says_what_was_lost() {
         assert_eq!((totals.readings.received, totals.readings.evicted, totals.malformed), (2, 2, 1));
         assert_sound(queue);
     });
+}
+
+#[test]
+fn a_disk_below_its_headroom_still_lets_pass_what_flows() {
+    let capacity = Capacity { disk_headroom: 1_000, ..ROOMY };
+    let (low, enough) = (999, 1_000);
+    assert_eq!(capacity.admit(0, FLOWING_ITEMS, low), Admission::Accept);
+    assert_eq!(capacity.admit(3, 1, low), Admission::Accept, "nothing that is on its way is evicted");
+    assert!(matches!(capacity.admit(FLOWING_ITEMS, 1, low), Admission::Evict(_)));
+    assert!(matches!(capacity.admit(10_000, 1, low), Admission::Evict(_)), "a backlog does not grow");
+    assert_eq!(capacity.admit(10_000, 1, enough), Admission::Accept);
+    let small = Capacity { items_max: 100, ..capacity };
+    assert!(matches!(small.admit(100, 1, low), Admission::Evict(_)), "the limit holds in any case");
 }
 
 #[test]

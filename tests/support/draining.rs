@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hr_gateway::clock::{Synchronization, SystemClock};
 use hr_gateway::config::{Config, DrainOrder, KinesisConfig, WhenFull};
 use hr_gateway::drainer::batch::Limits;
 use hr_gateway::drainer::kinesis::{Keys, KinesisSink};
@@ -52,6 +53,7 @@ impl Draining {
         let drainer = Drainer {
             queue: queue.clone(),
             sink,
+            clock: SystemClock::new(Synchronization::Trusted).unwrap(),
             envelope: Envelope { gateway: "test".parse().unwrap(), epoch: queue.epoch() },
             limits: Limits::from_config(&Config::default().drain),
             order,

@@ -8,6 +8,8 @@ import json
 import random
 import threading
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ GUEST_ADDRESS = "10.0.2.2"
 
 class Kinesis:
     """`down`: connections are cut; `delay_s`: each answer comes late; `error`: (status, code) of each whole call;
-    `fail_rate`: of the entries, as InternalFailure; `accept_then_cut`: accepted, and never answered."""
+    `fail_rate`: of the entries, as InternalFailure; `accept_then_cut`: accepted, and never answered;
+    `skew_max_s`: a call that was signed further from the true time is refused. `key_ids` are those that signed."""
 
     def __init__(self, log: Path) -> None:
         self.down, self.delay_s, self.fail_rate, self.accept_then_cut = False, 0.0, 0.0, False
         self.error: tuple[int, str] | None = None
+        self.skew_max_s, self.key_ids = float("inf"), set[str]()
         self.lines: list[str] = []
         self.calls, self.failed_entries = 0, 0
         self.random, self.lock, self.log = random.Random(1), threading.Lock(), log
@@ -47,6 +51,14 @@ class Kinesis:
     def note(self, text: str) -> None:
         with self.log.open("a") as log:
             log.write(f"{time.monotonic():.3f} {text}\n")
+
+    def verdict(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        """Why the call as a whole is refused, if it is."""
+        signed = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        self.key_ids.add(headers["authorization"].split("Credential=")[1].split("/")[0])
+        if abs(signed.timestamp() - time.time()) > self.skew_max_s:
+            return 400, "InvalidSignatureException"
+        return self.error
 
     def put_records(self, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to one call; what it accepts is kept."""
@@ -77,8 +89,9 @@ def _handler_of(kinesis: Kinesis) -> type[BaseHTTPRequestHandler]:
             if kinesis.down:
                 return self._cut()
             time.sleep(kinesis.delay_s)
-            if kinesis.error is not None:
-                status, code = kinesis.error
+            error = kinesis.verdict(self.headers)
+            if error is not None:
+                status, code = error
                 kinesis.note(f"refused with {code}")
                 return self._send(status, {"__type": code, "message": "as scripted"})
             answer = kinesis.put_records(json.loads(body))

@@ -82,6 +82,11 @@ class Lab:
         self.radio.unplug()
         self.machine.sh(f"systemctl stop controller@{self.machine.kind.controller_tty}")
 
+    def reboot(self) -> None:
+        """An orderly reboot; the controller is out meanwhile, as it would talk to nobody. `attach` puts it in again."""
+        self.detach()
+        self.machine.reboot()
+
     def install(self, deb: Path | None = None) -> str:
         """Installs a package (by default the one under test) with dpkg; returns what dpkg said."""
         package = deb or self.deb

@@ -4,7 +4,8 @@ use bluer::gatt::remote::Characteristic;
 use bluer::{Device, Uuid};
 use tracing::info;
 
-use super::link::{CALL_TIMEOUT, SERVICES_TIMEOUT, within};
+use super::call::{CALL_TIMEOUT, within};
+use super::link::SERVICES_TIMEOUT;
 use crate::ble::session::Outcome;
 use crate::reading::SensorId;
 

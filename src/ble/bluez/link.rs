@@ -4,12 +4,14 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use bluer::agent::{Agent, AgentHandle};
-use bluer::{Adapter, AdapterEvent, Device, DeviceEvent, DeviceProperty, ErrorKind, Session};
-use futures_util::{Stream, StreamExt};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use bluer::agent::AgentHandle;
+use bluer::{Adapter, AdapterEvent, Device, DeviceEvent, DeviceProperty, Session, SessionEvent};
+use futures_util::{FutureExt, Stream, StreamExt};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
+use super::agent::agent;
+use super::call::{CALL_TIMEOUT, within};
 use super::describe::{characteristic, describe_when};
 use super::{Shared, scan};
 use crate::ble::session::{Action, Failure, Outcome, SensorSession};
@@ -19,8 +21,6 @@ use crate::reading::GapReason;
 
 const HEART_RATE_MEASUREMENT: u16 = 0x2A37;
 
-/// A D-Bus call that only reads or writes bluetoothd's own state.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const SERVICES_TIMEOUT: Duration = Duration::from_secs(10);
 const PAIR_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +28,11 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// One slice of scanning: a watch advertises every second or so at the slowest.
 const SCAN_SLICE: Duration = Duration::from_secs(10);
 const SCAN_LOOK_EVERY: Duration = Duration::from_millis(400);
+/// So long a connection is kept while there is no adapter: one that is closed lingers for half a minute, as
+/// bluer awaits answers that it no longer reads, so one for each try would pile up.
+const ADAPTERLESS_KEPT: Duration = Duration::from_secs(60);
+/// BlueZ tells of the links before it tells of the adapter that took them down.
+const ADAPTER_GRACE: Duration = Duration::from_secs(5);
 /// How often a quiet link is asked whether it still stands: a bluetoothd that died sends no signal.
 const LINK_CHECK_EVERY: Duration = Duration::from_secs(3);
 
@@ -38,17 +43,23 @@ pub(super) struct Link {
     config: SensorConfig,
     shared: Shared,
     attached: Option<Attached>,
+    /// A connection that found no adapter, and since when.
+    adapterless: Option<(Session, Instant)>,
     device: Option<Device>,
     values: Option<Values>,
     described: bool,
+    /// When the stream last ended.
+    ended_at: Option<Instant>,
     /// A power cycle was begun and not finished.
     adapter_is_off: bool,
 }
 
 struct Attached {
     adapter: Adapter,
+    /// Adapters that came since: this one too, if bluetoothd was started anew and knows no agent of ours.
+    arrivals: Pin<Box<dyn Stream<Item = SessionEvent> + Send>>,
     /// BlueZ asks it while bonding; dropped before the session that it unregisters over.
-    _agent: Option<AgentHandle>,
+    _agent: AgentHandle,
     _session: Session,
 }
 
@@ -58,9 +69,11 @@ impl Link {
             config,
             shared,
             attached: None,
+            adapterless: None,
             device: None,
             values: None,
             described: false,
+            ended_at: None,
             adapter_is_off: false,
         }
     }
@@ -90,6 +103,9 @@ impl Link {
             Err(failure) => {
                 debug!(sensor = %self.config.id, ?action, ?failure, "Bluetooth action failed");
                 if failure == Failure::AdapterGone {
+                    if self.ended_at.take().is_some_and(|at| at.elapsed() < ADAPTER_GRACE) {
+                        self.tell_down(GapReason::AdapterGone).await;
+                    }
                     self.detach();
                 }
                 Outcome::Failed(failure)
@@ -123,7 +139,14 @@ impl Link {
     async fn attach(&mut self) -> Result<(), Failure> {
         self.detach();
         let gone = |_| Failure::AdapterGone;
-        let session = within(CALL_TIMEOUT, Session::new()).await.map_err(gone)?;
+        self.adapterless = self.adapterless.take().filter(|(_, since)| since.elapsed() < ADAPTERLESS_KEPT);
+        let session = match &self.adapterless {
+            Some((session, _)) => session.clone(),
+            None => {
+                let session = within(CALL_TIMEOUT, Session::new()).await.map_err(gone)?;
+                self.adapterless.insert((session, Instant::now())).0.clone()
+            }
+        };
         let adapter = match &self.config.adapter {
             Some(name) => session.adapter(name).map_err(|_| Failure::AdapterGone)?,
             None => within(CALL_TIMEOUT, session.default_adapter()).await.map_err(gone)?,
@@ -131,11 +154,11 @@ impl Link {
         if !within(CALL_TIMEOUT, adapter.is_powered()).await.map_err(gone)? {
             within(CALL_TIMEOUT, adapter.set_powered(true)).await.map_err(gone)?;
         }
-        let agent = match self.config.bond {
-            true => Some(within(CALL_TIMEOUT, session.register_agent(self.agent())).await?),
-            false => None,
-        };
-        self.attached = Some(Attached { adapter, _agent: agent, _session: session });
+        let agent = agent(&self.shared.bonds, self.config.passkey);
+        let agent = within(CALL_TIMEOUT, session.register_agent(agent)).await?;
+        let arrivals = Box::pin(within(CALL_TIMEOUT, session.events()).await?);
+        self.adapterless = None;
+        self.attached = Some(Attached { adapter, arrivals, _agent: agent, _session: session });
         Ok(())
     }
 
@@ -147,22 +170,16 @@ impl Link {
         self.device.as_ref().ok_or(Failure::NotSeen)
     }
 
-    /// Confirms what needs no eyes, and types the configured passkey.
-    fn agent(&self) -> Agent {
-        let passkey = self.config.passkey;
-        let request_passkey: bluer::agent::RequestPasskeyFn =
-            Box::new(move |_| Box::pin(async move { passkey.ok_or(bluer::agent::ReqError::Rejected) }));
-        Agent {
-            request_passkey: passkey.is_some().then_some(request_passkey),
-            request_confirmation: Some(Box::new(|_| Box::pin(async { Ok(()) }))),
-            request_authorization: Some(Box::new(|_| Box::pin(async { Ok(()) }))),
-            authorize_service: Some(Box::new(|_| Box::pin(async { Ok(()) }))),
-            ..Agent::default()
-        }
-    }
-
     async fn find(&mut self) -> Result<(), Failure> {
-        let adapter = self.adapter()?.clone();
+        let attached = self.attached.as_mut().ok_or(Failure::AdapterGone)?;
+        let adapter = attached.adapter.clone();
+        while let Some(event) = attached.arrivals.next().now_or_never() {
+            match event {
+                Some(SessionEvent::AdapterAdded(name)) if name != adapter.name() => {}
+                Some(SessionEvent::AdapterRemoved(name)) if name != adapter.name() => {}
+                _ => return Err(Failure::AdapterGone),
+            }
+        }
         self.let_go();
         // A link that a killed process left is up and invisible to scans: it ends first.
         if let Some(device) = self.look(&adapter, |seen| seen.connected).await? {
@@ -172,12 +189,12 @@ impl Link {
         while Instant::now() < deadline {
             let radio = self.shared.radio.clone();
             let permit = radio.scan(adapter.name()).await;
-            let discovering = within(SUBSCRIBE_TIMEOUT, scan::start(&adapter, &[])).await?;
+            let discovering = scan::start(&radio, &adapter, &[]).await?;
             while Instant::now() < deadline && !permit.is_contended() && self.device.is_none() {
                 sleep(SCAN_LOOK_EVERY).await;
                 self.device = self.look(&adapter, |seen| seen.in_range).await?;
             }
-            scan::stop(discovering).await;
+            scan::stop(&radio, &adapter, discovering).await;
             if self.device.is_some() {
                 return Ok(());
             }
@@ -232,7 +249,9 @@ impl Link {
         if within(CALL_TIMEOUT, device.is_paired()).await? {
             return Ok(());
         }
+        let bonding = self.shared.bonds.clone().allow(device.address());
         within(PAIR_TIMEOUT, device.pair()).await?;
+        drop(bonding);
         // A trusted device may connect and be found again after it changed its address.
         within(CALL_TIMEOUT, device.set_trusted(true)).await?;
         info!(sensor = %self.config.id, "bonded with the sensor");
@@ -245,7 +264,10 @@ impl Link {
         let device = self.device()?;
         let measurement = within(SERVICES_TIMEOUT, characteristic(device, HEART_RATE_MEASUREMENT)).await?;
         let measurement = measurement.ok_or(Failure::NoHeartRate)?;
-        let values = within(SUBSCRIBE_TIMEOUT, measurement.notify()).await?;
+        let values = tokio::select! {
+            values = within(SUBSCRIBE_TIMEOUT, measurement.notify()) => values?,
+            () = self.shared.bonds.demanded(device.address()) => return Err(Failure::BondNeeded),
+        };
         self.values = Some(Box::pin(values));
         Ok(())
     }
@@ -268,14 +290,15 @@ impl Link {
         // Kept for a re-subscription, which must end it first.
         self.values = Some(values);
         if let Outcome::Ended { why, .. } = outcome {
-            let down = SourceEvent {
-                sensor: self.config.id.clone(),
-                at: self.shared.clock.now(),
-                kind: SourceEventKind::Down(why),
-            };
-            _ = self.shared.events.send(down).await;
+            self.ended_at = Some(Instant::now());
+            self.tell_down(why).await;
         }
         outcome
+    }
+
+    async fn tell_down(&mut self, why: GapReason) {
+        let (sensor, at) = (self.config.id.clone(), self.shared.clock.now());
+        _ = self.shared.events.send(SourceEvent { sensor, at, kind: SourceEventKind::Down(why) }).await;
     }
 
     async fn pass_on(
@@ -295,6 +318,8 @@ impl Link {
         loop {
             let silence_max = self.shared.silence_max();
             tokio::select! {
+                // What was received counts, though the link be lost by now.
+                biased;
                 value = values.next() => {
                     let Some(value) = value else { return ended(GapReason::LinkDown, notifications) };
                     let at = self.shared.clock.now();
@@ -361,31 +386,6 @@ impl Link {
         within(CALL_TIMEOUT, adapter.set_powered(true)).await?;
         self.adapter_is_off = false;
         Ok(())
-    }
-}
-
-/// A bluer call under our timeout, its error as the session understands it.
-pub(super) async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = bluer::Result<T>>,
-) -> Result<T, Failure> {
-    match timeout(limit, call).await {
-        Err(_elapsed) => Err(Failure::Timeout),
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            // Not the whole error: its text may name the device's address.
-            debug!(kind = ?error.kind, "BlueZ refused");
-            Err(match error.kind {
-                ErrorKind::NotPermitted
-                | ErrorKind::NotAuthorized
-                | ErrorKind::AuthenticationFailed
-                | ErrorKind::AuthenticationRejected => Failure::BondNeeded,
-                ErrorKind::NotReady => Failure::AdapterGone,
-                ErrorKind::NotFound | ErrorKind::DoesNotExist => Failure::NotSeen,
-                ErrorKind::Internal(_) => Failure::AdapterGone,
-                _ => Failure::Other,
-            })
-        }
     }
 }
 

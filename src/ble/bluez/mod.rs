@@ -5,6 +5,8 @@
 //! would stall all others. `link` carries out the actions of one sensor's session; [`scan`] looks
 //! around. What the tasks share is the `radio`: scanning and connecting exclude each other on an adapter.
 
+mod agent;
+mod call;
 mod describe;
 mod link;
 mod radio;
@@ -27,6 +29,7 @@ use super::{NotificationSource, SourceEvent};
 use crate::clock::SystemClock;
 use crate::config::{Address, BluetoothConfig, SensorConfig};
 use crate::reading::SensorId;
+use agent::Bonds;
 use link::Link;
 use radio::SharedRadio;
 
@@ -69,6 +72,7 @@ pub struct BluezSource {
 #[derive(Clone)]
 struct Shared {
     radio: SharedRadio,
+    bonds: Arc<Bonds>,
     clock: SystemClock,
     events: mpsc::Sender<SourceEvent>,
     states: SensorStates,
@@ -104,6 +108,7 @@ impl BluezSource {
         let wanted = self.wanted.borrow_and_update().clone();
         let shared = Shared {
             radio: Arc::default(),
+            bonds: Arc::default(),
             clock: self.clock.clone(),
             events,
             states: self.states.clone(),
@@ -288,6 +293,10 @@ fn report(sensor: &SensorId, said: Report, shared: &Shared) {
             "no Bluetooth adapter, or bluetoothd is not running; waiting for it (systemctl status bluetooth)"
         ),
         Report::Searching => info!(%sensor, "sensor not in range; looking for it (is its broadcast on?)"),
+        Report::CannotScan(failure) => error!(
+            %sensor, ?failure,
+            "the adapter does not scan; trying on (systemctl restart bluetooth, or plug it in again)"
+        ),
         Report::Failing(Failure::BondNeeded) => {
             error!(%sensor, "the sensor demands bonding: set `bond = true` in its [[sensor]] block");
         }

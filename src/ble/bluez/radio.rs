@@ -1,11 +1,14 @@
 //! Who uses an adapter for what. Scanning while connecting is fragile on every controller, so the two
 //! exclude each other; many may scan together, and many connect together. Who wants to connect goes
 //! first: scanners see it and yield, so sensors that are not there never hold up one that is.
+//!
+//! Discovery begins and ends for one D-Bus client at a time ([`Radio::discovery`]): of two that begin at
+//! once bluetoothd answers one only, and lets the other wait for ever.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 
 use crate::reading::SensorId;
 
@@ -15,6 +18,7 @@ pub(super) struct Radio {
     adapters: Mutex<HashMap<String, watch::Sender<Use>>>,
     /// Which sensor's task holds which device: two must never share one.
     holders: Mutex<HashMap<[u8; 6], SensorId>>,
+    discoveries: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,6 +56,15 @@ impl Radio {
     pub(super) fn release(&self, sensor: &SensorId) {
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
         holders.retain(|_, holder| holder != sensor);
+    }
+
+    /// Held while discovery is being begun or ended on the adapter, not while it goes on.
+    pub(super) async fn discovery(&self, adapter: &str) -> OwnedMutexGuard<()> {
+        let gate = {
+            let mut discoveries = self.discoveries.lock().unwrap_or_else(PoisonError::into_inner);
+            discoveries.entry(adapter.to_owned()).or_default().clone()
+        };
+        gate.lock_owned().await
     }
 
     /// Waits until nobody connects.

@@ -7,12 +7,17 @@ use bluer::{Adapter, Device, DiscoveryFilter, DiscoveryTransport, Session, Uuid}
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::call::refused;
 use super::link::Discovering;
-use super::radio::{Permit, Radio};
+use super::radio::Radio;
+use crate::ble::session::Failure;
 use crate::config::{Address, BluetoothConfig};
 
 const HEART_RATE_SERVICE: Uuid = Uuid::from_u128(0x0000_180d_0000_1000_8000_0080_5f9b_34fb);
-const STOP_PAUSE: Duration = Duration::from_millis(100);
+/// Longest that bluetoothd may take to begin or end discovery.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// bluetoothd leaves a call unanswered when two clients begin at once; on another connection it answers.
+const SCAN_ATTEMPTS: u32 = 3;
 const DISCOVER_SLICE: Duration = Duration::from_secs(6);
 /// Longest that bluetoothd may take to answer all the questions of a scan.
 const SCAN_CALLS_TIMEOUT: Duration = Duration::from_secs(20);
@@ -48,6 +53,20 @@ pub enum ScanError {
     Timeout,
 }
 
+impl From<ScanError> for Failure {
+    fn from(error: ScanError) -> Self {
+        match error {
+            // What is not found when discovery begins is the adapter: it was pulled out.
+            ScanError::Bluez(error) => match refused(&error) {
+                Self::NotSeen => Self::AdapterGone,
+                failure => failure,
+            },
+            ScanError::NoAdapter => Self::AdapterGone,
+            ScanError::Timeout => Self::Timeout,
+        }
+    }
+}
+
 /// What is known of a device object.
 pub(super) struct Seen {
     pub(super) name: Option<String>,
@@ -55,22 +74,36 @@ pub(super) struct Seen {
     pub(super) connected: bool,
 }
 
-/// Begins discovery of Low Energy devices with any of `services`, or of all.
-pub(super) async fn start(adapter: &Adapter, services: &[Uuid]) -> bluer::Result<Discovering> {
-    let filter = DiscoveryFilter {
+/// Begins discovery of Low Energy devices with any of `services`, or of all. After a [`ScanError::Timeout`]
+/// bluetoothd refuses this D-Bus connection any other discovery: it is of no more use.
+pub(super) async fn start(
+    radio: &Radio,
+    adapter: &Adapter,
+    services: &[Uuid],
+) -> Result<Discovering, ScanError> {
+    let _gate = radio.discovery(adapter.name()).await;
+    let begin = async {
+        adapter.set_discovery_filter(filter(services)).await?;
+        Ok(Box::pin(adapter.discover_devices().await?) as Discovering)
+    };
+    timeout(DISCOVERY_TIMEOUT, begin).await.map_err(|_| ScanError::Timeout)?.map_err(ScanError::Bluez)
+}
+
+/// Ends discovery. One begun while bluetoothd still ends it would hear nothing, so this waits.
+pub(super) async fn stop(radio: &Radio, adapter: &Adapter, discovering: Discovering) {
+    let _gate = radio.discovery(adapter.name()).await;
+    drop(discovering);
+    // bluer ends it in the background; setting a filter waits for that, and asks bluetoothd nothing.
+    _ = timeout(DISCOVERY_TIMEOUT, adapter.set_discovery_filter(filter(&[]))).await;
+}
+
+fn filter(services: &[Uuid]) -> DiscoveryFilter {
+    DiscoveryFilter {
         uuids: services.iter().copied().collect::<HashSet<_>>(),
         transport: DiscoveryTransport::Le,
         duplicate_data: false,
         ..DiscoveryFilter::default()
-    };
-    adapter.set_discovery_filter(filter).await?;
-    Ok(Box::pin(adapter.discover_devices().await?))
-}
-
-/// Ends discovery, and gives BlueZ the moment that takes: it ends in the background.
-pub(super) async fn stop(discovering: Discovering) {
-    drop(discovering);
-    sleep(STOP_PAUSE).await;
+    }
 }
 
 /// Asks BlueZ about a device. RSSI is there only while a scan hears it.
@@ -84,7 +117,7 @@ pub(super) async fn look_at(device: &Device) -> bluer::Result<Seen> {
 
 /// Scans on `adapters` (none: on all) for `duration` and returns what was heard, loudest first.
 pub async fn nearby(adapters: &[String], duration: Duration) -> Result<Vec<Nearby>, ScanError> {
-    scan(adapters, &[], duration, None).await
+    scan(adapters, &[], duration, &Radio::default()).await
 }
 
 /// The names of the machine's adapters and whether each is powered.
@@ -105,7 +138,7 @@ pub(super) async fn heart_rate_sensors(
     config: &BluetoothConfig,
     radio: &Radio,
 ) -> Result<Vec<Nearby>, ScanError> {
-    let found = scan(&config.adapters, &[HEART_RATE_SERVICE], DISCOVER_SLICE, Some(radio)).await?;
+    let found = scan(&config.adapters, &[HEART_RATE_SERVICE], DISCOVER_SLICE, radio).await?;
     let loud = |device: &Nearby| device.rssi.is_some_and(|rssi| rssi >= config.discover_rssi_min);
     Ok(found.into_iter().filter(|device| device.heart_rate && loud(device)).collect())
 }
@@ -115,20 +148,28 @@ async fn scan(
     adapters: &[String],
     services: &[Uuid],
     duration: Duration,
-    radio: Option<&Radio>,
+    radio: &Radio,
 ) -> Result<Vec<Nearby>, ScanError> {
     let names = async {
-        let session = Session::new().await?;
-        let names = if adapters.is_empty() { session.adapter_names().await? } else { adapters.to_vec() };
-        Ok::<_, bluer::Error>((session, names))
+        match adapters.is_empty() {
+            true => Session::new().await?.adapter_names().await,
+            false => Ok(adapters.to_vec()),
+        }
     };
-    let (session, names) = timeout(SCAN_CALLS_TIMEOUT, names).await.map_err(|_| ScanError::Timeout)??;
+    let names = timeout(SCAN_CALLS_TIMEOUT, names).await.map_err(|_| ScanError::Timeout)??;
     let mut found = Vec::new();
     let mut result = Err(ScanError::NoAdapter);
     for name in names {
-        let scanned = scan_one(&session, &name, services, duration, radio);
-        let scanned = timeout(duration + SCAN_CALLS_TIMEOUT, scanned).await;
-        match scanned.unwrap_or(Err(ScanError::Timeout)) {
+        let mut scanned = Err(ScanError::Timeout);
+        for _ in 0..SCAN_ATTEMPTS {
+            let attempt = scan_one(&name, services, duration, radio);
+            scanned =
+                timeout(duration + SCAN_CALLS_TIMEOUT, attempt).await.unwrap_or(Err(ScanError::Timeout));
+            if !matches!(scanned, Err(ScanError::Timeout)) {
+                break;
+            }
+        }
+        match scanned {
             Ok(devices) => {
                 found.extend(devices);
                 result = Ok(());
@@ -143,24 +184,21 @@ async fn scan(
 }
 
 async fn scan_one(
-    session: &Session,
     name: &str,
     services: &[Uuid],
     duration: Duration,
-    radio: Option<&Radio>,
+    radio: &Radio,
 ) -> Result<Vec<Nearby>, ScanError> {
     const LOOK_EVERY: Duration = Duration::from_millis(250);
+    let session = Session::new().await?;
     let adapter = session.adapter(name)?;
     if !adapter.is_powered().await? {
         adapter.set_powered(true).await?;
     }
-    let permit = match radio {
-        Some(radio) => Some(radio.scan(name).await),
-        None => None,
-    };
-    let discovering = start(&adapter, services).await?;
+    let permit = radio.scan(name).await;
+    let discovering = start(radio, &adapter, services).await?;
     let deadline = Instant::now() + duration;
-    while Instant::now() < deadline && !permit.as_ref().is_some_and(Permit::is_contended) {
+    while Instant::now() < deadline && !permit.is_contended() {
         sleep(LOOK_EVERY.min(duration)).await;
     }
     let mut found = Vec::new();
@@ -180,7 +218,7 @@ async fn scan_one(
             adapter: name.to_owned(),
         });
     }
-    stop(discovering).await;
+    stop(radio, &adapter, discovering).await;
     Ok(found)
 }
 

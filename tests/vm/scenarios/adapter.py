@@ -1,0 +1,73 @@
+"""Scenario 3: what becomes of bluetoothd, the adapter, the controller and the daemon itself."""
+
+from lab import ADAPTER_POWERED, SERVICE, Lab
+from proof import INFO, WARNING, gap_is_told, journal_says
+from scenario import scenario
+
+SOON = '[session]\ngap_after = "2s"'
+GONE = "no Bluetooth adapter, or bluetoothd is not running; waiting for it"
+BACK = "sensor connected; readings flow"
+
+
+@scenario("3.1")
+def bluetoothd_restarted_and_killed(lab: Lab) -> None:
+    """bluetoothd restarted; killed"""
+    lab.ready(SOON)
+    lab.strap.play()
+    lab.arrive(8)
+    for times, end in enumerate(("systemctl restart bluetooth", "systemctl kill -s KILL bluetooth"), start=1):
+        with lab.may_miss():
+            lab.machine.sh(end)
+            lab.machine.sh("systemctl start bluetooth")
+            _flows_again(lab, times + 1)
+        lab.arrive(8)
+        gap_is_told(lab, "adapter_gone", 2, times=times)
+    journal_says(lab, GONE, WARNING, times=2)
+    lab.balanced()
+
+
+@scenario("3.2")
+def adapter_off_and_controller_out(lab: Lab) -> None:
+    """adapter powered off and on; controller unplugged and plugged"""
+    lab.ready(SOON)
+    lab.strap.play()
+    lab.arrive(8)
+    power = "busctl set-property org.bluez /org/bluez/hci0 org.bluez.Adapter1 Powered b"
+    lab.machine.sh(f"{power} false")
+    # The gateway powers what it needs, sooner or later than the operator.
+    lab.machine.run(f"{power} true")
+    _flows_again(lab, 2)
+    lab.arrive(8)
+    gap_is_told(lab, "adapter_gone", 2)
+    lab.detach()
+    journal_says(lab, GONE, WARNING, times=2)
+    lab.attach()
+    _flows_again(lab, 3)
+    lab.arrive(8)
+    gap_is_told(lab, "adapter_gone", 2, times=2)
+    assert "true" in lab.machine.sh(ADAPTER_POWERED)
+    lab.balanced()
+
+
+@scenario("3.3")
+def daemon_killed(lab: Lab) -> None:
+    """the daemon killed while connected, and started again by systemd"""
+    lab.ready(SOON)
+    lab.strap.play()
+    lab.arrive(8)
+    with lab.may_miss():
+        lab.machine.sh(f"systemctl kill -s KILL {SERVICE}")
+        lab.wait(lambda: lab.strap.state()["connections"] == 2, "the link of the dead daemon ends, and a new one is made")
+        _flows_again(lab, 2)
+    lab.arrive(8)
+    gap_is_told(lab, "gateway_down", 2)
+    assert lab.strap.state()["subscriptions"] == 2, "one subscription by each daemon"
+    # What Kinesis took and the dead daemon did not note goes out again, under the same id.
+    account = lab.balanced(duplicates=True)
+    sessions = {line["session_id"] for line in account.readings}
+    assert len(sessions) == 1, f"a short stop does not end a session: {sessions}"
+
+
+def _flows_again(lab: Lab, times: int) -> None:
+    journal_says(lab, BACK, INFO, times=times)
+    lab.subscribed()
