@@ -59,10 +59,25 @@ pub fn set_filter(filter: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// A level for everything, or for a part of the program as `target=level`; the library's own reading
+/// would take a misspelt level for a part's name, and be silent.
 fn parse(filter: &str) -> Result<Targets, ConfigError> {
-    let asked = filter.parse::<Targets>().map_err(|error| {
-        ConfigError(format!("`log.level`: found `{filter}`: {error}; write `info` or `debug`"))
-    })?;
+    let mistake = |part: &str| {
+        ConfigError(format!(
+            "`log.level`: found `{part}` in `{filter}`; allowed are `error`, `warn`, `info`, `debug`, or by part of \
+             the program: `hr_gateway::drainer=debug,info`"
+        ))
+    };
+    let mut asked = Targets::new();
+    for part in filter.split(',') {
+        let (target, level) = part.split_once('=').unwrap_or(("", part));
+        let named = part.contains('=');
+        if level.is_empty() || named && target.is_empty() {
+            return Err(mistake(part));
+        }
+        let level: LevelFilter = level.parse().map_err(|_| mistake(part))?;
+        asked = if named { asked.with_target(target, level) } else { asked.with_default(level) };
+    }
     let everything = asked.default_level().unwrap_or(LevelFilter::OFF);
     // What is asked for by name is heard.
     let quieter = everything.min(LevelFilter::WARN);

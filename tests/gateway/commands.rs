@@ -101,8 +101,12 @@ fn a_demo_that_cannot_deliver_says_so_with_its_exit_code_and_keeps_the_queue() {
 
 #[test]
 fn a_configuration_mistake_exits_78_and_names_it() {
-    for (config, words) in [("[kinesis]\nstraem = \"x\"", "straem"), ("[log]\nlevel = \"=,=\"", "log.level")]
-    {
+    let mistakes = [
+        ("[kinesis]\nstraem = \"x\"", "straem"),
+        ("[log]\nlevel = \"=,=\"", "log.level"),
+        ("[log]\nlevel = \"inof\"", "found `inof`"),
+    ];
+    for (config, words) in mistakes {
         let output = Shell::new(config).run(&["run"]);
         assert_eq!(output.status.code(), Some(78), "{output:?}");
         assert!(String::from_utf8(output.stderr).unwrap().contains(words));

@@ -1,4 +1,4 @@
-"""Faults put into the daemon on purpose: its debug build, which alone listens to INJECT_FAULT, in place of the packaged one."""
+"""Faults put into the daemon on purpose, by INJECT_FAULT, to which its debug build alone listens."""
 
 import subprocess
 from pathlib import Path
@@ -19,7 +19,7 @@ def stripped(program: Path, folder: Path) -> Path:
 
 
 def inject(lab: Lab, fault: str, service: str = "") -> None:
-    """Has the service run the debug build with `fault` from its next start on; `service` are more of the unit's keys."""
+    """Has the service run the debug build with `fault` from its next start on; `service`: more of the unit's keys."""
     assert DEBUG_DAEMON.exists(), f"no {DEBUG_DAEMON.relative_to(ROOT)}, which alone has faults: cargo build makes it"
     lab.machine.put(stripped(DEBUG_DAEMON, lab.folder), GUEST_DAEMON)
     drop_in = f"[Service]\nExecStart=\nExecStart={GUEST_DAEMON} run\nEnvironment=INJECT_FAULT={fault}\n{service}\n"

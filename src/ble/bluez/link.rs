@@ -7,12 +7,13 @@ use std::time::Duration;
 use bluer::agent::AgentHandle;
 use bluer::{Adapter, AdapterEvent, Device, DeviceEvent, DeviceProperty, Session, SessionEvent};
 use futures_util::{FutureExt, Stream, StreamExt};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::agent::agent;
 use super::call::{CALL_TIMEOUT, within};
 use super::describe::{characteristic, describe_when};
+use super::subscription::Subscription;
 use super::{Shared, scan};
 use crate::ble::session::{Action, Failure, Outcome, SensorSession};
 use crate::ble::{SourceEvent, SourceEventKind};
@@ -36,8 +37,6 @@ const ADAPTER_GRACE: Duration = Duration::from_secs(5);
 /// How often a quiet link is asked whether it still stands: a bluetoothd that died sends no signal.
 const LINK_CHECK_EVERY: Duration = Duration::from_secs(3);
 
-type Values = Pin<Box<dyn Stream<Item = Vec<u8>> + Send>>;
-
 /// The link to one sensor.
 pub(super) struct Link {
     config: SensorConfig,
@@ -46,7 +45,7 @@ pub(super) struct Link {
     /// A connection that found no adapter, and since when.
     adapterless: Option<(Session, Instant)>,
     device: Option<Device>,
-    values: Option<Values>,
+    values: Option<Subscription>,
     described: bool,
     /// When the stream last ended.
     ended_at: Option<Instant>,
@@ -259,16 +258,20 @@ impl Link {
     }
 
     async fn subscribe(&mut self) -> Result<(), Failure> {
-        // The old session first: beside a live one bluer sends no StartNotify.
-        self.values = None;
+        // The old one first: beside it, a new one would not reach the sensor.
+        if let Some(old) = self.values.take() {
+            old.end().await;
+        }
         let device = self.device()?;
         let measurement = within(SERVICES_TIMEOUT, characteristic(device, HEART_RATE_MEASUREMENT)).await?;
         let measurement = measurement.ok_or(Failure::NoHeartRate)?;
         let values = tokio::select! {
-            values = within(SUBSCRIBE_TIMEOUT, measurement.notify()) => values?,
+            values = timeout(SUBSCRIBE_TIMEOUT, Subscription::begin(&measurement)) => {
+                values.map_err(|_elapsed| Failure::Timeout)??
+            }
             () = self.shared.bonds.demanded(device.address()) => return Err(Failure::BondNeeded),
         };
-        self.values = Some(Box::pin(values));
+        self.values = Some(values);
         Ok(())
     }
 
@@ -303,7 +306,7 @@ impl Link {
 
     async fn pass_on(
         &mut self,
-        values: &mut Values,
+        values: &mut Subscription,
         device: &Device,
         session: &mut SensorSession,
     ) -> Outcome {

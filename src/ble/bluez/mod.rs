@@ -11,6 +11,7 @@ mod describe;
 mod link;
 mod radio;
 pub mod scan;
+mod subscription;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-"""Scenario 1.4: the package goes up, down and away over a full queue."""
+"""Scenario 1.3: the package goes up, down and away over a full queue."""
 
 import subprocess
 from pathlib import Path
@@ -11,7 +11,7 @@ DATA = "/var/lib/hr-gatewayd"
 FORMAT_MARK = f"{DATA}/queue/hr-gatewayd.described"
 
 
-@scenario("1.4")
+@scenario("1.3")
 def upgrade_and_downgrade(lab: Lab) -> None:
     """upgrade with a full queue; downgrade refused if the store is newer; remove keeps the data, purge does not"""
     lab.kinesis.down = True

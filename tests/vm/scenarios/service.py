@@ -1,4 +1,4 @@
-"""Scenarios 1.1 to 1.3: the service as systemd and journald see it."""
+"""Scenarios 1.1 and 1.2: the service as systemd and journald see it."""
 
 from lab import CONFIG, SERVICE, Lab
 from scenario import scenario
@@ -11,7 +11,7 @@ PRIORITIES = {"3", "4", "6"}
 
 @scenario("1.1")
 def without_configuration(lab: Lab) -> None:
-    """installed without a configuration it says what to write where, and takes it up on reload; hardened; its journal"""
+    """without a configuration it says what to write where, and takes it up on reload; hardened; its journal"""
     lab.boot()
     lab.attach()
     lab.install()

@@ -1,0 +1,112 @@
+//! The subscription to a characteristic's values, over a D-Bus connection of its own.
+//!
+//! bluer's `notify` begins to listen when bluetoothd has answered `StartNotify`: what the sensor sends at
+//! once is lost (seen on a real BlueZ). Here listening comes first. And closing the connection ends the
+//! subscription for certain: bluetoothd forgets what a client that left had begun.
+
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bluer::gatt::remote::Characteristic;
+use dbus::Message;
+use dbus::arg::{PropMap, prop_cast};
+use dbus::message::MatchRule;
+use dbus::nonblock::{MsgMatch, Proxy, SyncConnection};
+use dbus_tokio::connection::{IOResource, new_system_sync};
+use futures_util::future::poll_fn;
+use futures_util::{FutureExt, Stream, StreamExt};
+
+use super::call::{CALL_TIMEOUT, refused};
+use crate::ble::session::Failure;
+use crate::drainer::blocking;
+
+const BLUEZ: &str = "org.bluez";
+/// D-Bus's own bound; the caller's is shorter.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
+const CHARACTERISTIC: &str = "org.bluez.GattCharacteristic1";
+
+/// Values as they come, from before `StartNotify` is called until the bus is gone.
+pub(super) struct Subscription {
+    bus: IOResource<SyncConnection>,
+    connection: Arc<SyncConnection>,
+    path: dbus::Path<'static>,
+    messages: Box<dyn Stream<Item = Message> + Send + Sync + Unpin>,
+    /// Removes the match when it goes.
+    _listening: MsgMatch,
+}
+
+impl Subscription {
+    /// Subscribes. Takes as long as bluetoothd: the caller bounds it.
+    pub(super) async fn begin(characteristic: &Characteristic) -> Result<Self, Failure> {
+        let path = path_of(characteristic);
+        let (mut bus, connection) = blocking(new_system_sync).await.map_err(refuse)?;
+        let begin = async {
+            let changes = MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged")
+                .with_sender(BLUEZ)
+                .with_path(path.clone());
+            let (listening, messages) = connection.add_match(changes).await?.msg_stream();
+            let proxy = Proxy::new(BLUEZ, &path, BEGIN_TIMEOUT, &*connection);
+            let () = proxy.method_call(CHARACTERISTIC, "StartNotify", ()).await?;
+            Ok((listening, messages))
+        };
+        let begun = tokio::select! {
+            begun = begin => begun,
+            _lost = &mut bus => return Err(Failure::AdapterGone),
+        };
+        let (listening, messages) = begun.map_err(refuse)?;
+        Ok(Self { bus, connection, path, messages: Box::new(messages), _listening: listening })
+    }
+
+    /// The next value; `None` when the bus is gone.
+    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
+        poll_fn(|context| {
+            // Also what moves the messages along.
+            if self.bus.poll_unpin(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            loop {
+                match ready!(self.messages.poll_next_unpin(context)) {
+                    None => return Poll::Ready(None),
+                    Some(message) => {
+                        if let Some(value) = value_in(&message) {
+                            return Poll::Ready(Some(value));
+                        }
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Has bluetoothd tell the sensor to stop; a subscription begun next then reaches the sensor too.
+    pub(super) async fn end(mut self) {
+        let proxy = Proxy::new(BLUEZ, &self.path, CALL_TIMEOUT, &*self.connection);
+        let stopped = proxy.method_call::<(), _, _, _>(CHARACTERISTIC, "StopNotify", ());
+        tokio::select! {
+            // Refused where the link is gone already; the connection closes in any case.
+            _stopped = stopped => {}
+            _lost = &mut self.bus => {}
+        }
+    }
+}
+
+/// Where bluetoothd keeps it.
+fn path_of(characteristic: &Characteristic) -> dbus::Path<'static> {
+    let device = characteristic.device_address().to_string().replace(':', "_");
+    let (adapter, service) = (characteristic.adapter_name(), characteristic.service_id());
+    format!("/org/bluez/{adapter}/dev_{device}/service{service:04x}/char{:04x}", characteristic.id()).into()
+}
+
+/// The value that a change of properties tells of.
+fn value_in(message: &Message) -> Option<Vec<u8>> {
+    let (interface, changed): (String, PropMap) = message.read2().ok()?;
+    if interface != CHARACTERISTIC {
+        return None;
+    }
+    prop_cast::<Vec<u8>>(&changed, "Value").cloned()
+}
+
+fn refuse(error: dbus::Error) -> Failure {
+    refused(&error.into())
+}
