@@ -101,6 +101,8 @@ class Characteristic(Interface):
             raise bluez_error("InProgress", "In Progress")
         self.sessions.append(session)
         self.changed("Notifying")
+        if self.is_heart_rate and sensor.greeting:
+            await self.push([sensor.greeting])
 
     @method("StopNotify")
     async def stop_notify(self, sender: str) -> None:

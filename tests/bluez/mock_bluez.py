@@ -103,6 +103,9 @@ class Mock:
                 return await characteristic.push(payloads)
         return 0
 
+    async def do_greet(self, address: str, value: str) -> None:
+        self.sensor(address).greeting = bytes.fromhex(value)
+
     async def do_drop(self, address: str) -> None:
         self.sensor(address).drop()
 

@@ -60,6 +60,7 @@ class Sensor:
     bonds: set[str] = field(default_factory=set)  # names of the adapters it is bonded to
     calls: Counter[str] = field(default_factory=Counter)
     failures_due: Counter[str] = field(default_factory=Counter)
+    greeting: bytes = b""  # sent at once when subscribed to, before StartNotify is answered
     hung: set[str] = field(default_factory=set)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -90,7 +90,7 @@ impl MockBus {
     }
 
     /// Waits until the link stands with exactly one notify session, and has for a while: the mock knows
-    /// of a session a moment before the daemon listens to it, and of one that the daemon gave up too.
+    /// of one that the daemon has given up too.
     #[track_caller]
     pub fn wait_subscribed(&mut self, address: &str) {
         const LOOKS: u32 = 15;
