@@ -90,12 +90,12 @@ run_binary() {
 
 # list_crates: what is compiled in and under which licences, and the notices that come with it.
 list_crates() {
-    local crates name version licence file
+    local crates name number file
     crates=$(cargo tree --locked --edges normal --prefix none --format '{p} {l}' --target "$target" |
         sed 's/ (\*)$//; s/ (proc-macro)//; /^hr-gatewayd /d' | LC_ALL=C sort -u)
     printf 'Compiled into hr-gatewayd: crate, version, licence. Their notices follow.\n\n%s\n' "$crates"
-    while read -r name version licence; do
-        find "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$name-${version#v}" -maxdepth 1 -type f \
+    while read -r name number _; do
+        find "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$name-${number#v}" -maxdepth 1 -type f \
             -iregex '.*/\(licen[cs]e\|unlicense\|copying\|copyright\|notice\)[^/]*' | LC_ALL=C sort
     done <<<"$crates" | while read -r file; do
         # The Apache licence is on every Debian system.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: installs what is missing, from the distribution's packages.
 # Works as root, or as a user who may sudo.
 
@@ -52,7 +53,7 @@ prepare_package_tests() {
 
 # The machines with a real BlueZ, and the straps on the other side of their radio.
 prepare_machines() {
-    install_packages busybox-static debian-archive-keyring e2fsprogs ipxe-qemu kmod mmdebstrap python3 python3-venv \
+    install_packages busybox-static debian-archive-keyring e2fsprogs iproute2 kmod mmdebstrap python3 python3-venv \
         qemu-system-arm qemu-system-data qemu-system-x86 qemu-utils seabios arch-test binfmt-support qemu-user-static
     make_venv target/vm-venv tests/vm/requirements.txt
 }

@@ -80,6 +80,6 @@ fn parse(filter: &str) -> Result<Targets, ConfigError> {
     }
     let everything = asked.default_level().unwrap_or(LevelFilter::OFF);
     // What is asked for by name is heard.
-    let quieter = everything.min(LevelFilter::WARN);
+    let quieter = everything.min(LevelFilter::ERROR);
     Ok(Targets::new().with_default(everything).with_target(TALKATIVE, quieter).with_targets(asked))
 }

@@ -30,7 +30,8 @@ use super::settle::{CallError, EntryVerdict, ErrorClass, classify, entry_verdict
 use crate::clock::boottime;
 use crate::config::KinesisConfig;
 
-/// Whose log says with each new client, at INFO, where keys are looked for: once a minute while they are refused.
+/// Whose log says with each new client where keys are looked for, and with each try which place has none.
+/// What it comes to, the drainer says once.
 pub const TALKATIVE: &str = "aws_config";
 /// An endpoint that does not even complete a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Prints the whole CloudFormation template: template.yaml, parts/*.yaml, and queries/ as views and named queries.
+
+SQL stands once, in its own file, and reaches the account through here. A file of queries/views/ becomes a Glue table
+of type VIRTUAL_VIEW, which is how Athena itself stores a view; its columns are the `-- column NAME TYPE` lines of its
+header. A file of queries/ becomes a named query, its header included. `hr_table` in a text follows the parameter
+TableName. Needs nothing but Python.
+
+    packaging/cloud/render.py >target/cloud/template.yaml
+"""
+
+import json
+import re
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+GLUE_TYPES = {"varchar": "string", "integer": "int", "timestamp(3)": "timestamp"}
+
+
+def header(sql: str) -> list[str]:
+    """The comment that a file begins with, line by line, without its dashes."""
+    lines = []
+    for line in sql.splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line[2:].strip())
+    return lines
+
+
+def body(sql: str) -> str:
+    """The statement without its comments."""
+    return "\n".join(line for line in sql.splitlines() if not line.lstrip().startswith("--")).strip()
+
+
+def columns(sql: str) -> list[tuple[str, str]]:
+    """A view's columns with Trino's names of their types."""
+    words = (line.split(maxsplit=3) for line in header(sql) if line.startswith("column "))
+    return [(line[1], line[2].rstrip(",")) for line in words]
+
+
+def glue_type(trino: str) -> str:
+    """What Glue calls a Trino type."""
+    array = re.fullmatch(r"array\((.+)\)", trino)
+    return f"array<{glue_type(array[1])}>" if array else GLUE_TYPES.get(trino, trino)
+
+
+def substituted(text: str, **names: str) -> dict | str:
+    """The text with the parameter's name for the table, and for each other word of `names`."""
+    replaced = text
+    for word, parameter in {"hr_table": "TableName", **names}.items():
+        replaced = re.sub(rf"\b{word}\b", f"${{{parameter}}}", replaced)
+    return replaced if replaced == text else {"Fn::Sub": replaced}
+
+
+def resource_name(path: Path) -> str:
+    return "Sql" + "".join(word.capitalize() for word in path.stem.split("_"))
+
+
+def view(path: Path) -> dict:
+    """A view, as Athena writes it to the catalogue."""
+    sql = path.read_text()
+    definition = {
+        "originalSql": body(sql),
+        "catalog": "awsdatacatalog",
+        "schema": "the_database",
+        "columns": [{"name": name, "type": kind} for name, kind in columns(sql)],
+    }
+    text = substituted(json.dumps(definition, separators=(",", ":")), the_database="DatabaseName")
+    return {
+        "Type": "AWS::Glue::Table",
+        "Properties": {
+            "CatalogId": {"Ref": "AWS::AccountId"},
+            "DatabaseName": {"Ref": "Database"},
+            "TableInput": {
+                "Name": path.stem,
+                "Description": header(sql)[0],
+                "TableType": "VIRTUAL_VIEW",
+                "Parameters": {"presto_view": "true", "comment": "Presto View"},
+                "PartitionKeys": [],
+                "StorageDescriptor": {
+                    "Columns": [{"Name": name, "Type": glue_type(kind)} for name, kind in columns(sql)],
+                    "SerdeInfo": {},
+                },
+                "ViewOriginalText": {"Fn::Join": ["", ["/* Presto View: ", {"Fn::Base64": text}, " */"]]},
+                "ViewExpandedText": "/* Presto View */",
+            },
+        },
+    }
+
+
+def named_query(path: Path) -> dict:
+    """A named query of the workgroup."""
+    sql = path.read_text()
+    return {
+        "Type": "AWS::Athena::NamedQuery",
+        "Properties": {
+            "Name": path.stem,
+            "Description": header(sql)[0],
+            "Database": {"Ref": "Database"},
+            "WorkGroup": {"Ref": "WorkGroup"},
+            "QueryString": substituted(sql.strip()),
+        },
+    }
+
+
+def render() -> str:
+    """The template's text."""
+    texts = [(HERE / "template.yaml").read_text().rstrip()]
+    texts += [path.read_text().rstrip() for path in sorted((HERE / "parts").glob("*.yaml"))]
+    resources = {resource_name(path): view(path) for path in sorted((HERE / "queries/views").glob("*.sql"))}
+    resources |= {resource_name(path): named_query(path) for path in sorted((HERE / "queries").glob("*.sql"))}
+    # JSON is YAML.
+    texts += [f"  {name}: {json.dumps(resource, separators=(', ', ': '))}" for name, resource in resources.items()]
+    return "\n".join(texts) + "\n"
+
+
+if __name__ == "__main__":
+    print(render(), end="")

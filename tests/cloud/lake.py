@@ -1,0 +1,180 @@
+"""The lake on a folder: Firehose's part played by pyarrow, Athena's by a real Trino and, as a second opinion, by DuckDB.
+
+What must hold: schema, partition, layout and format are the template's own, read from it; a record that does not fit
+the table is refused, as Firehose would send it to errors/, never bent until it fits.
+"""
+
+import json
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import jq
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlglot
+
+import template as cfn
+
+TARGET = cfn.CLOUD.parents[1] / "target"
+TRINO_JARS = TARGET / "cloud-trino"
+RECORD_LINES_MAX = 500  # What Firehose's RecordDeAggregation takes out of one record.
+ARROW = {"string": pa.string(), "int": pa.int32(), "bigint": pa.int64(), "boolean": pa.bool_(), "array<double>": pa.list_(pa.float64())}
+
+
+def literals(sql: str, parameters: Iterable[str]) -> str:
+    """The statement with its `?` given, as Athena's execution parameters are: literals, in their order."""
+    given = iter(parameters)
+    text = re.sub(r"\?", lambda _: next(given), cfn.renderer().body(sql))
+    assert next(given, None) is None, "more parameters than the query takes"
+    return text
+
+
+class Firehose:
+    """The delivery `Delivery` of the template, onto a folder."""
+
+    def __init__(self, root: Path, template: dict[str, Any] | None = None, **parameters: Any) -> None:
+        self.template = template or cfn.load()
+        resources = self.template["Resources"]
+        delivery = cfn.resolved(self.template, resources["Delivery"]["Properties"], **parameters)
+        settings = delivery["ExtendedS3DestinationConfiguration"]
+        by_type = {p["Type"]: {q["ParameterName"]: q["ParameterValue"] for q in p["Parameters"]}
+                   for p in settings["ProcessingConfiguration"]["Processors"]}
+        self.partition = jq.compile(by_type["MetadataExtraction"]["MetadataExtractionQuery"])
+        self.prefix = settings["Prefix"]
+        serializer = settings["DataFormatConversionConfiguration"]["OutputFormatConfiguration"]["Serializer"]["ParquetSerDe"]
+        self.compression = serializer["Compression"]
+        self.dictionary = serializer["EnableDictionaryCompression"]
+        table = cfn.resolved(self.template, resources["Table"]["Properties"], **parameters)["TableInput"]
+        self.schema = pa.schema([(c["Name"], ARROW[c["Type"]]) for c in table["StorageDescriptor"]["Columns"]])
+        self.root = root
+        self.refused: list[dict[str, Any]] = []
+        self.objects = 0
+
+    def deliver(self, records: Iterable[bytes]) -> None:
+        """One buffer's worth of stream records: an object for each day in it."""
+        days: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for line in (line for record in records for line in de_aggregated(record)):
+            try:
+                day = self.partition.input_value(line).first()["date"]
+                days[day].append(line)
+            except (TypeError, ValueError, KeyError, pa.ArrowException):
+                self.refused.append(line)
+        for day, lines in days.items():
+            self._write(day, lines)
+
+    def _write(self, day: str, lines: list[dict[str, Any]]) -> None:
+        try:
+            table = pa.Table.from_pylist(lines, schema=self.schema)
+        except (TypeError, ValueError, pa.ArrowException):
+            if len(lines) == 1:
+                self.refused.extend(lines)
+                return
+            for line in lines:
+                self._write(day, [line])
+            return
+        place = self.root / self.prefix.replace("!{partitionKeyFromQuery:date}", day)
+        place.mkdir(parents=True, exist_ok=True)
+        self.objects += 1
+        pq.write_table(table, place / f"{self.objects:06}.parquet", compression=self.compression, use_dictionary=self.dictionary)
+
+
+def de_aggregated(record: bytes) -> Iterator[dict[str, Any]]:
+    """The JSON objects of one record; only so many are looked at, as in Firehose."""
+    lines = [json.loads(line) for line in record.splitlines()]
+    assert len(lines) <= RECORD_LINES_MAX, "the rest of such a record would be lost"
+    yield from lines
+
+
+class Duck:
+    """DuckDB over the folder; each text is transpiled from Trino's dialect."""
+
+    # What sqlglot leaves as it stands. Here a local time has no zone, in Trino it has; the answers are the same.
+    MACROS = """
+        CREATE MACRO with_timezone(local_time, zone) AS timezone(zone, local_time);
+        CREATE MACRO at_timezone(instant, zone) AS timezone(zone, instant);
+        CREATE MACRO from_iso8601_timestamp(written) AS CAST(written AS TIMESTAMPTZ);
+        CREATE MACRO format_datetime(local_time, pattern) AS strftime(local_time,
+            replace(replace(replace(replace(replace(replace(pattern, 'yyyy', '%Y'), 'MM', '%m'), 'dd', '%d'), 'HH', '%H'), 'mm', '%M'), 'ss', '%S'));
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.connection = duckdb.connect(config={"threads": 1})
+        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute(self.MACROS)
+        self.connection.execute(
+            f"CREATE VIEW hr_table AS SELECT * FROM read_parquet('{root}/heart_rate_data/*/*.parquet', "
+            "hive_partitioning = true, hive_types = {'date': VARCHAR})"
+        )
+        waiting = {path.stem: cfn.renderer().body(path.read_text()) for path in cfn.VIEWS}
+        for name in ("hr_readings_unique", *(name for name in waiting if name != "hr_readings_unique")):
+            self.connection.execute(f"CREATE VIEW {name} AS {self.transpiled(waiting[name])}")
+
+    @staticmethod
+    def transpiled(sql: str) -> str:
+        return sqlglot.transpile(sql, read="athena", write="duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)[0]
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        result = self.connection.execute(self.transpiled(sql))
+        names = [column[0] for column in result.description]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+class Refused(Exception):
+    """Trino did not take the statement."""
+
+
+class Trino:
+    """A real Trino over the folder, its tables and views those of the template. A context."""
+
+    def __init__(self, root: Path, **parameters: Any) -> None:
+        self.root = root
+        self.parameters = parameters
+
+    def __enter__(self) -> "Trino":
+        metastore = self.root / "metastore"
+        metastore.mkdir()
+        self.log = (self.root / "trino.log").open("w")
+        self.process = subprocess.Popen(
+            # A library of Trino's would measure its objects with a debugger on itself, and can wait for that for ever.
+            ["java", "-Xmx1g", "-Djdk.attach.allowAttachSelf=true", "-Djol.skipHotspotSAAttach=true", "-cp", f"{TRINO_JARS}/*", str(Path(__file__).parent / "Trino.java"), str(metastore)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        template = cfn.load()
+        for resource in template["Resources"].values():
+            if resource["Type"] == "AWS::Glue::Table":
+                table = cfn.resolved(template, resource["Properties"]["TableInput"], **self.parameters)
+                self.ask(json.loads(re.sub(r"s3://[^/]+/", f"file://{self.root}/", json.dumps(table))))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.process.stdout.close()
+        self.log.close()
+
+    def ask(self, request: dict[str, Any] | str) -> dict[str, Any]:
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        assert line, f"Trino ended; see {self.log.name}"
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return answer
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        answer = self.ask(sql)
+        return [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]
+
+    def scans(self, sql: str) -> list[tuple[set[str], list[str]]]:
+        """Each scan of the lake in the plan: the columns it reads, and the days it has chosen before it reads."""
+        plan = self.ask(f"EXPLAIN {sql}")["rows"][0][0]
+        scans = []
+        for part in re.split(r"Scan\w*\[table = \w+:\w+:hr_table", plan)[1:]:
+            columns = set(re.findall(r":= (\w+):[^\n]*:REGULAR", part))
+            constraint = re.search(r"date:string:PARTITION_KEY\n\W*:: (\[.*\])", part)
+            scans.append((columns, re.findall(r"\[(\d{4}-\d\d-\d\d)\]", constraint[1]) if constraint else []))
+        return scans
