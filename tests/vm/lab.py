@@ -142,6 +142,11 @@ class Lab:
                 f"{count} more readings of {strap.name} in Kinesis (there are {self._arrived(strap)})",
             )
 
+    def all_arrived(self, *straps: Strap) -> None:
+        """Waits until all that these straps (or all) have sent is in Kinesis."""
+        for strap in straps or self.straps:
+            self.wait(lambda s=strap: self._arrived(s) >= s.state()["sent"], f"all of {strap.name} in Kinesis")
+
     def _arrived(self, strap: Strap) -> int:
         return sum(r["sensor_id"] == strap.name and "heart_rate" in r for r in self.kinesis.readings())
 

@@ -318,6 +318,7 @@ impl Link {
         let mut changes = std::pin::pin!(changes);
         let mut last_value = Instant::now();
         let mut check_at = Instant::now() + LINK_CHECK_EVERY;
+        let mut link_is_down = false;
         loop {
             let silence_max = self.shared.silence_max();
             tokio::select! {
@@ -340,13 +341,16 @@ impl Link {
                         return ended(GapReason::GatewayDown, notifications);
                     }
                 }
-                change = changes.next() => match change {
-                    Some(DeviceEvent::PropertyChanged(DeviceProperty::Connected(false))) | None => {
-                        return ended(GapReason::LinkDown, notifications);
+                change = changes.next(), if !link_is_down => {
+                    link_is_down = matches!(
+                        change,
+                        Some(DeviceEvent::PropertyChanged(DeviceProperty::Connected(false))) | None
+                    );
+                    if link_is_down {
+                        values.finish();
                     }
-                    Some(_) => {}
-                },
-                () = sleep_until(check_at.min(last_value + silence_max)) => {
+                }
+                () = sleep_until(check_at.min(last_value + silence_max)), if !link_is_down => {
                     check_at = Instant::now() + LINK_CHECK_EVERY.min(silence_max);
                     match within(CALL_TIMEOUT, device.is_connected()).await {
                         Ok(true) if last_value.elapsed() < silence_max => {}

@@ -5,7 +5,7 @@
 //! subscription for certain: bluetoothd forgets what a client that left had begun.
 
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use bluer::gatt::remote::Characteristic;
@@ -14,7 +14,7 @@ use dbus::arg::{PropMap, prop_cast};
 use dbus::message::MatchRule;
 use dbus::nonblock::{MsgMatch, Proxy, SyncConnection};
 use dbus_tokio::connection::{IOResource, new_system_sync};
-use futures_util::future::poll_fn;
+use futures_util::future::{BoxFuture, poll_fn};
 use futures_util::{FutureExt, Stream, StreamExt};
 
 use super::call::{CALL_TIMEOUT, refused};
@@ -24,6 +24,8 @@ use crate::drainer::blocking;
 const BLUEZ: &str = "org.bluez";
 /// D-Bus's own bound; the caller's is shorter.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// A bluetoothd that does not answer by then has nothing more to say.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 const CHARACTERISTIC: &str = "org.bluez.GattCharacteristic1";
 
 /// Values as they come, from before `StartNotify` is called until the bus is gone.
@@ -34,6 +36,8 @@ pub(super) struct Subscription {
     messages: Box<dyn Stream<Item = Message> + Send + Sync + Unpin>,
     /// Removes the match when it goes.
     _listening: MsgMatch,
+    /// Once asked for: the answer that comes after the last value.
+    last: Option<BoxFuture<'static, ()>>,
 }
 
 impl Subscription {
@@ -55,25 +59,33 @@ impl Subscription {
             _lost = &mut bus => return Err(Failure::AdapterGone),
         };
         let (listening, messages) = begun.map_err(refuse)?;
-        Ok(Self { bus, connection, path, messages: Box::new(messages), _listening: listening })
+        Ok(Self { bus, connection, path, messages: Box::new(messages), _listening: listening, last: None })
     }
 
-    /// The next value; `None` when the bus is gone.
+    /// Has [`next`](Self::next) end after what is on its way: the end of a link is told over another D-Bus
+    /// connection, and may overtake the link's last values. bluetoothd's answer here cannot.
+    pub(super) fn finish(&mut self) {
+        let proxy = Proxy::new(BLUEZ, "/", FINISH_TIMEOUT, self.connection.clone());
+        let answer = proxy.method_call::<(), _, _, _>("org.freedesktop.DBus.Peer", "Ping", ());
+        self.last = Some(answer.map(drop).boxed());
+    }
+
+    /// The next value; `None` when the bus is gone, or the last was handed out.
     pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
         poll_fn(|context| {
             // Also what moves the messages along.
             if self.bus.poll_unpin(context).is_ready() {
                 return Poll::Ready(None);
             }
-            loop {
-                match ready!(self.messages.poll_next_unpin(context)) {
-                    None => return Poll::Ready(None),
-                    Some(message) => {
-                        if let Some(value) = value_in(&message) {
-                            return Poll::Ready(Some(value));
-                        }
-                    }
+            while let Poll::Ready(message) = self.messages.poll_next_unpin(context) {
+                let Some(message) = message else { return Poll::Ready(None) };
+                if let Some(value) = value_in(&message) {
+                    return Poll::Ready(Some(value));
                 }
+            }
+            match &mut self.last {
+                Some(answer) => answer.poll_unpin(context).map(|()| None),
+                None => Poll::Pending,
             }
         })
         .await
