@@ -7,6 +7,7 @@ Every process is a child of ours, and ended by its own handle.
 """
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -287,8 +288,15 @@ class Machine:
         sources = [(self.image / "stamp").read_bytes(), Path(__file__).read_bytes()]
         sources.append(subprocess.run([self.kind.qemu[0], "--version"], capture_output=True, check=True).stdout)
         stamp = b"".join(sources)
-        if (saved / "stamp").exists() and (saved / "stamp").read_bytes() == stamp:
-            return saved
+        # Two runs may come to need it at once.
+        with (self.image / "snap.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (saved / "stamp").exists() or (saved / "stamp").read_bytes() != stamp:
+                self._make_saved_state(saved)
+                (saved / "stamp").write_bytes(stamp)
+        return saved
+
+    def _make_saved_state(self, saved: Path) -> None:
         shutil.rmtree(saved, ignore_errors=True)
         saved.mkdir()
         machine = Machine(saved, self.arch, self.memory_mib)
@@ -298,8 +306,6 @@ class Machine:
             machine._save(saved / "state")
         finally:
             machine.kill()
-        (saved / "stamp").write_bytes(stamp)
-        return saved
 
     def _save(self, file: Path) -> None:
         self.qmp("stop")
