@@ -4,7 +4,7 @@
 //! one: while one commit runs, what arrives goes into the next. It ends when its channel is closed and
 //! everything in it is durable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -157,10 +157,10 @@ impl Ingest {
             if !observations.is_empty() {
                 let queue = self.queue.clone();
                 let batch = std::mem::take(&mut observations);
-                let malformed = batch.iter().filter(|o| o.content == Content::Malformed).count() as u64;
+                reporter.count_malformed(&batch);
                 let appended = blocking(move || queue.append(&batch)).await?;
                 self.appended.notify_one();
-                reporter.report(&appended, malformed);
+                reporter.report(&appended);
                 for (sensor, session) in appended.sessions_begun {
                     info!(%sensor, session, "session begins");
                 }
@@ -191,15 +191,27 @@ impl Ingest {
 struct Reporter {
     evicted: u64,
     disk_low: bool,
-    malformed: u64,
-    malformed_reported: Option<Instant>,
+    malformed: BTreeMap<SensorId, Malformed>,
 }
 
-/// Malformed notifications are reported at most this often.
+/// What one sensor sent that nobody could understand.
+#[derive(Debug, Default)]
+struct Malformed {
+    unreported: u64,
+    reported: Option<Instant>,
+}
+
+/// Malformed notifications of a sensor are reported at most this often.
 const MALFORMED_REPORT_EVERY: Duration = Duration::from_secs(60);
 
 impl Reporter {
-    fn report(&mut self, appended: &Appended, malformed: u64) {
+    fn count_malformed(&mut self, batch: &[Observation]) {
+        for observation in batch.iter().filter(|o| o.content == Content::Malformed) {
+            self.malformed.entry(observation.sensor.clone()).or_default().unreported += 1;
+        }
+    }
+
+    fn report(&mut self, appended: &Appended) {
         if appended.disk_low && !self.disk_low && appended.evicted == 0 {
             warn!(
                 error_class = "full",
@@ -222,16 +234,17 @@ impl Reporter {
             info!(evicted = self.evicted, "the queue has room again; {} items were lost", self.evicted);
             self.evicted = 0;
         }
-        self.malformed += malformed;
-        let quiet = self.malformed_reported.is_none_or(|at| at.elapsed() >= MALFORMED_REPORT_EVERY);
-        if self.malformed > 0 && quiet {
-            warn!(
-                error_class = "malformed",
-                count = self.malformed,
-                "notifications that are no Heart Rate Measurement were dropped and counted"
-            );
-            self.malformed = 0;
-            self.malformed_reported = Some(Instant::now());
+        for (sensor, malformed) in &mut self.malformed {
+            let quiet = malformed.reported.is_none_or(|at| at.elapsed() >= MALFORMED_REPORT_EVERY);
+            if malformed.unreported > 0 && quiet {
+                warn!(
+                    error_class = "malformed",
+                    %sensor,
+                    count = malformed.unreported,
+                    "notifications that are no Heart Rate Measurement were dropped and counted"
+                );
+                *malformed = Malformed { unreported: 0, reported: Some(Instant::now()) };
+            }
         }
     }
 }

@@ -107,6 +107,10 @@ fn every_rr_interval_contact_energy_and_16_bit_value_is_exact() {
     set.bus.notify_all(WATCH, &payloads);
     set.bus.notify_all(WATCH, &[vec![0x00], vec![0x01, 0x50], vec![0x10, 0x50, 0x01]]);
     let status = daemon.wait_delivered(sent.len() as u64);
+    daemon.wait_log("are no Heart Rate Measurement");
+    let log = daemon.log();
+    let warning = log.lines().find(|line| line.contains("are no Heart Rate Measurement")).unwrap();
+    assert!(warning.contains("sensor=adi-forerunner"), "{warning}");
     daemon.stop();
     assert_eq!(status["totals"]["malformed"], 3);
     for (line, sent) in set.readings().iter().zip(&sent) {

@@ -299,7 +299,11 @@ fn report(sensor: &SensorId, said: Report, shared: &Shared) {
             "the adapter does not scan; trying on (systemctl restart bluetooth, or plug it in again)"
         ),
         Report::Failing(Failure::BondNeeded) => {
-            error!(%sensor, "the sensor demands bonding: set `bond = true` in its [[sensor]] block");
+            error!(
+                %sensor,
+                "the sensor demands bonding: set `bond = true` in its [[sensor]] block; \
+                 if it is set, the sensor has forgotten the gateway: `bluetoothctl remove` its address"
+            );
         }
         Report::Failing(Failure::NoHeartRate) => {
             error!(%sensor, "the sensor offers no Heart Rate Service: switch its broadcast on, or check the address");
