@@ -4,7 +4,7 @@
 #   packaging/test.sh deb          the package: built for amd64 and arm64, checked against Debian's rules
 #   packaging/test.sh vm [ARG...]  the package on real BlueZ, kernel and systemd, in virtual machines (as root);
 #                                  arguments go to tests/vm/run.py: --list, --soak 100, 2.1
-#   packaging/test.sh cloud        the cloud side's template and queries
+#   packaging/test.sh cloud        the cloud side: templates, scripts, indexer, queries, dashboard
 #   packaging/test.sh all          all of these, and the mock's own test and the README's demo
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
@@ -45,7 +45,8 @@ count_run() {
 cargo_tests() {
     echo "== tests"
     local status=0
-    cargo test --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+    # Apart, so that the indexer is tried with the pure library alone.
+    { cargo test --locked --no-fail-fast && cargo test --locked --package hr-indexer; } 2>&1 | tee "$log" || status=$?
     count_run "$status" '^test result:'
 }
 
@@ -161,7 +162,6 @@ case $tier in
     all)
         prepare_tests
         check "the pretend BlueZ checks itself" target/test-venv/bin/python -B tests/bluez/self_test.py
-        check "the pure library builds alone, as the indexer uses it" cargo build --locked --lib --no-default-features
         check "the README's demo" demo
         cargo_tests
         package_tests

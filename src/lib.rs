@@ -21,13 +21,12 @@
 //! The modules, in the order of understanding them. Without the feature `daemon` only those that touch
 //! nothing are here; the cloud side uses them.
 
+pub mod backoff;
 pub mod clock;
 pub mod heart_rate;
 pub mod reading;
 pub mod wire;
 
-#[cfg(feature = "daemon")]
-pub mod backoff;
 #[cfg(feature = "daemon")]
 pub mod ble;
 #[cfg(feature = "daemon")]

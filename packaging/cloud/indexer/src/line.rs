@@ -1,0 +1,105 @@
+//! One line of a record → a reading or gap record that the index can take, or why it cannot. Pure.
+//!
+//! A line that fails here would fail on every try: it is set aside. Reasons name a field and never what
+//! stands in it.
+
+use chrono::DateTime;
+use hr_gateway::reading::{GatewayId, SensorId};
+use hr_gateway::wire::{SCHEMA_VERSION, Timestamp, WireRecord};
+use serde::Serialize;
+
+use crate::index;
+
+/// Longest `_id` that OpenSearch takes, bytes.
+pub const ID_BYTES_MAX: usize = 512;
+
+/// Why a line is no reading and no gap record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Poison {
+    /// Not JSON.
+    #[error("the line is not JSON")]
+    NotJson,
+    /// JSON, but fields are missing or of another type.
+    #[error("the line is not a wire record")]
+    NotWireRecord,
+    /// Its meaning may have changed: a newer gateway needs a newer indexer.
+    #[error("the line's schema_version is unknown")]
+    SchemaVersion,
+    /// It cannot be the document's `_id`.
+    #[error("the line's reading_id is empty or longer than {ID_BYTES_MAX} bytes")]
+    ReadingId,
+    /// A name that no gateway writes.
+    #[error("the line's gateway_id or sensor_id is no name")]
+    Name,
+    /// Not the 24 characters of a UTC time.
+    #[error("the line's {0} is not a time")]
+    Time(&'static str),
+    /// Neither a reading nor a gap record, or both.
+    #[error("the line is neither a reading nor a gap record")]
+    Kind,
+}
+
+/// A line that belongs into the index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading<'a> {
+    /// What the line says.
+    pub record: WireRecord<'a>,
+    /// Its `timestamp`, milliseconds since 1970.
+    pub taken_ms: i64,
+}
+
+impl Reading<'_> {
+    /// Reads one line, with or without its `\n`.
+    pub fn parse(line: &str) -> Result<Self, Poison> {
+        let record: WireRecord<'_> = serde_json::from_str(line)
+            .map_err(|error| if error.is_data() { Poison::NotWireRecord } else { Poison::NotJson })?;
+        if record.schema_version != SCHEMA_VERSION {
+            return Err(Poison::SchemaVersion);
+        }
+        if record.reading_id.is_empty() || record.reading_id.len() > ID_BYTES_MAX {
+            return Err(Poison::ReadingId);
+        }
+        if record.gateway_id.parse::<GatewayId>().is_err() || record.sensor_id.parse::<SensorId>().is_err() {
+            return Err(Poison::Name);
+        }
+        let taken_ms = time_ms(&record.timestamp).ok_or(Poison::Time("timestamp"))?;
+        match (record.heart_rate, record.gap_reason, &record.gap_start, &record.gap_end) {
+            (Some(_), None, None, None) => {}
+            (None, Some(_), Some(start), Some(end)) => {
+                time_ms(start).ok_or(Poison::Time("gap_start"))?;
+                time_ms(end).ok_or(Poison::Time("gap_end"))?;
+            }
+            _ => return Err(Poison::Kind),
+        }
+        Ok(Self { record, taken_ms })
+    }
+
+    /// The index it belongs into.
+    pub fn index(&self) -> String {
+        index::readings_index(self.taken_ms)
+    }
+
+    /// The document, on one line, as of the time `now_ms` that it is indexed at.
+    pub fn document(&self, now_ms: i64) -> Vec<u8> {
+        let indexed_at = Timestamp::from_ms(now_ms);
+        let lag_ms = now_ms.saturating_sub(self.taken_ms);
+        let document = Document { record: &self.record, indexed_at: indexed_at.as_str(), lag_ms };
+        serde_json::to_vec(&document).expect("plain fields into memory always serialize")
+    }
+}
+
+/// The wire record's fields, and when it came.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    record: &'a WireRecord<'a>,
+    indexed_at: &'a str,
+    lag_ms: i64,
+}
+
+/// Milliseconds since 1970, if `text` is a time as the gateway writes it: any other form would be read
+/// by OpenSearch in its own way, or not at all.
+pub fn time_ms(text: &str) -> Option<i64> {
+    let ms = DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis();
+    (Timestamp::from_ms(ms).as_str() == text).then_some(ms)
+}

@@ -1,0 +1,43 @@
+//! The Lambda function: environment, logs, handler.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hr_indexer::handler;
+use hr_indexer::opensearch::OpenSearch;
+use hr_indexer::writing::chain;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+use tracing::error;
+use tracing::level_filters::LevelFilter;
+
+fn main() -> ExitCode {
+    // CloudWatch adds the time.
+    tracing_subscriber::fmt()
+        .without_time()
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(LevelFilter::INFO)
+        .with_writer(std::io::stderr)
+        .init();
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(cause = chain(&*error), "The function cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<(), Error> {
+    let search = OpenSearch::from_environment(|name| std::env::var(name).ok())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Read by the handler: what does not fit shall be told without being quoted.
+    let service = service_fn(async |event: LambdaEvent<Box<RawValue>>| {
+        let now = SystemTime::now();
+        let now_ms = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+        let time_left = event.context.deadline().duration_since(now).unwrap_or_default();
+        handler::handle(&search, event.payload.get(), now_ms, time_left).await
+    });
+    runtime.block_on(lambda_runtime::run(service))
+}

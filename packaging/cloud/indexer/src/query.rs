@@ -1,0 +1,130 @@
+//! The searches that fetch the readings of touched minutes, page by page. Pure.
+
+use hr_gateway::wire::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::index::readings_index;
+use crate::line::Reading;
+use crate::window::{Span, TouchedMinutes};
+
+/// Most minutes asked for at once: at a reading a second 7,200 rows, held until the minutes are summed.
+pub const QUERY_MINUTES_MAX: usize = 120;
+
+/// Rows of one page. OpenSearch gives at most 10,000 (`index.max_result_window`); half of it is 2 MB.
+pub const PAGE_ROWS_MAX: usize = 5_000;
+
+/// What limits the answer to what [`Page::parse`] reads, and makes a shard that cannot answer an error
+/// instead of fewer rows.
+pub const PARAMETERS: &str = "allow_partial_search_results=false&ignore_unavailable=true\
+    &filter_path=timed_out%2Chits.hits._source%2Chits.hits.sort";
+
+/// One question: the readings and gap records of these minutes, all in one index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// The index of the readings.
+    pub index: String,
+    /// At most [`QUERY_MINUTES_MAX`] minutes.
+    pub spans: Vec<Span>,
+}
+
+/// The questions that cover `touched`, each minute in one of them.
+pub fn plan(touched: &TouchedMinutes) -> Vec<Query> {
+    let mut spans = touched.spans(QUERY_MINUTES_MAX);
+    spans.sort_by_cached_key(|span| readings_index(span.first.start_ms()));
+    let mut queries: Vec<Query> = Vec::new();
+    for span in spans {
+        let index = readings_index(span.first.start_ms());
+        let fits = |query: &&mut Query| {
+            let minutes: usize = query.spans.iter().map(Span::len).sum();
+            query.index == index && minutes + span.len() <= QUERY_MINUTES_MAX
+        };
+        match queries.last_mut().filter(fits) {
+            Some(query) => query.spans.push(span),
+            None => queries.push(Query { index, spans: vec![span] }),
+        }
+    }
+    queries
+}
+
+impl Query {
+    /// The body of `_search` for the page after the row with the sort values `after`.
+    pub fn body(&self, after: Option<&RawValue>) -> Vec<u8> {
+        let minutes: Vec<_> = self.spans.iter().map(clause).collect();
+        let mut body = json!({
+            "size": PAGE_ROWS_MAX,
+            "track_total_hits": false,
+            "_source": {"excludes": ["indexed_at", "lag_ms", "sensor_contact", "energy_expended_kj"]},
+            "query": {"bool": {"filter": [{"bool": {"should": minutes, "minimum_should_match": 1}}]}},
+            "sort": ["timestamp", "reading_id"],
+        });
+        if let Some(after) = after {
+            body["search_after"] = json!(after);
+        }
+        body.to_string().into_bytes()
+    }
+}
+
+fn clause(span: &Span) -> serde_json::Value {
+    let from = Timestamp::from_ms(span.first.start_ms());
+    let before = Timestamp::from_ms(span.last.next().start_ms());
+    json!({"bool": {"filter": [
+        {"term": {"sensor_id": span.sensor}},
+        {"range": {"timestamp": {"gte": from.as_str(), "lt": before.as_str()}}},
+    ]}})
+}
+
+/// One page of rows.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The readings and gap records.
+    pub readings: Vec<Reading<'static>>,
+    /// Documents that are neither; something else has written into the index.
+    pub foreign: usize,
+    /// Where the next page begins; `None` at the last.
+    pub after: Option<Box<RawValue>>,
+}
+
+/// The answer to a `_search` call is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the answer to a _search call cannot be read")]
+pub struct UnreadableAnswer;
+
+impl Page {
+    /// Reads the answer's body.
+    pub fn parse(answer: &[u8]) -> Result<Self, UnreadableAnswer> {
+        let answer: SearchAnswer<'_> = serde_json::from_slice(answer).map_err(|_| UnreadableAnswer)?;
+        if answer.timed_out {
+            return Err(UnreadableAnswer);
+        }
+        let mut hits = answer.hits.hits;
+        let last = hits.len() < PAGE_ROWS_MAX;
+        let after = hits.last_mut().filter(|_| !last).map(|hit| hit.sort.to_owned());
+        let rows = hits.len();
+        let readings: Vec<_> = hits.iter().filter_map(|hit| Reading::parse(hit.source.get()).ok()).collect();
+        Ok(Self { foreign: rows - readings.len(), readings, after })
+    }
+}
+
+/// Without a hit the filter leaves no `hits` at all; that it is an answer, `timed_out` says.
+#[derive(Deserialize)]
+struct SearchAnswer<'a> {
+    timed_out: bool,
+    #[serde(borrow, default)]
+    hits: Hits<'a>,
+}
+
+#[derive(Deserialize, Default)]
+struct Hits<'a> {
+    #[serde(borrow, default)]
+    hits: Vec<Hit<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Hit<'a> {
+    #[serde(rename = "_source", borrow)]
+    source: &'a RawValue,
+    #[serde(borrow)]
+    sort: &'a RawValue,
+}

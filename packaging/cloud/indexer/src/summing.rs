@@ -1,0 +1,95 @@
+//! Touched minutes → their documents, summed from what the index holds now.
+//!
+//! Doing it again changes nothing, so a caller that fails half-way simply begins again.
+
+use std::collections::BTreeSet;
+
+use tracing::{error, warn};
+
+use crate::line::Reading;
+use crate::minutes;
+use crate::opensearch::{Answer, CallError, OpenSearch};
+use crate::patience::Patience;
+use crate::query::{self, PARAMETERS, Page, Query};
+use crate::window::TouchedMinutes;
+use crate::writing::{Fate, write};
+
+/// Why minutes are not what their readings say. All of them are to be summed again.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSummed {
+    /// Their readings could not be fetched.
+    #[error("the readings of the touched minutes could not be fetched")]
+    Fetch(#[source] CallError),
+    /// Their documents were not taken.
+    #[error("{0} of the touched minutes could not be written")]
+    Write(usize),
+}
+
+/// Sums each touched minute. On return their documents are right as of a moment after the call; readings
+/// that are written later touch their minutes themselves.
+pub async fn sum(
+    search: &OpenSearch,
+    touched: &TouchedMinutes,
+    patience: &mut Patience,
+) -> Result<(), NotSummed> {
+    let queries = query::plan(touched);
+    // A search sees what was written before the index's last refresh only.
+    for index in queries.iter().map(|query| &*query.index).collect::<BTreeSet<&str>>() {
+        let path = format!("/{index}/_refresh?ignore_unavailable=true&filter_path=_shards.failed");
+        post(search, &path, &[], patience).await.map_err(NotSummed::Fetch)?;
+    }
+    for query in &queries {
+        let readings = fetch(search, query, patience).await.map_err(NotSummed::Fetch)?;
+        let operations = minutes::operations(query, readings);
+        let fates = write(search, &operations, patience).await;
+        let failed = fates.iter().filter(|fate| **fate == Fate::Failed).count();
+        if failed > 0 {
+            return Err(NotSummed::Write(failed));
+        }
+        for fate in &fates {
+            if let Fate::Refused(refusal) = fate {
+                error!(status = refusal.status, kind = refusal.kind, "OpenSearch refuses a minute's sums");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn fetch(
+    search: &OpenSearch,
+    query: &Query,
+    patience: &mut Patience,
+) -> Result<Vec<Reading<'static>>, CallError> {
+    let path = format!("/{}/_search?{PARAMETERS}", query.index);
+    let (mut readings, mut foreign, mut after) = (Vec::new(), 0, None);
+    loop {
+        let answer = post(search, &path, &query.body(after.as_deref()), patience).await?;
+        let page = Page::parse(&answer).map_err(|_| CallError::Unreadable)?;
+        readings.extend(page.readings);
+        foreign += page.foreign;
+        after = page.after;
+        if after.is_none() {
+            break;
+        }
+    }
+    if foreign > 0 {
+        warn!(foreign, index = query.index, "Documents that are no readings are not in the minutes' sums");
+    }
+    Ok(readings)
+}
+
+/// Posts until it goes well, it cannot, or there is no more time.
+async fn post(
+    search: &OpenSearch,
+    path: &str,
+    body: &[u8],
+    patience: &mut Patience,
+) -> Result<Answer, CallError> {
+    loop {
+        let Some(timeout) = patience.call_timeout() else { return Err(CallError::Timeout) };
+        match search.post(path, body.to_vec(), timeout).await {
+            Err(error) if error.may_pass() && patience.pause().await => {}
+            result => return result,
+        }
+    }
+}
