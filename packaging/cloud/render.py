@@ -1,19 +1,29 @@
 #!/usr/bin/env python3
-"""Prints the whole CloudFormation template: template.yaml, parts/*.yaml, and queries/ as views and named queries.
+"""Prints a stack's whole CloudFormation template: stacks/STACK/template.yaml, then the folder's other files.
 
-SQL stands once, in its own file, and reaches the account through here. A file of queries/views/ becomes a Glue table
-of type VIRTUAL_VIEW, which is how Athena itself stores a view; its columns are the `-- column NAME TYPE` lines of its
-header. A file of queries/ becomes a named query, its header included. `hr_table` in a text follows the parameter
-TableName. Needs nothing but Python.
+SQL stands once, in its own file, and reaches the account through here. Into the lake's stack: a file of queries/views/
+becomes a Glue table of type VIRTUAL_VIEW, which is how Athena itself stores a view; its columns are the
+`-- column NAME TYPE` lines of its header. A file of queries/ becomes a named query, its header included. Into the curated
+stack's state machine: the files of curated/ that it names. `hr_table` in a text follows the parameter TableName. Needs
+nothing but Python.
 
-    packaging/cloud/render.py >target/cloud/template.yaml
+    packaging/cloud/render.py lake|curated|live >target/cloud/STACK.yaml
 """
 
 import json
 import re
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+# Words of the statements in curated/: the parameter that each stands for, or what the state machine makes of it.
+PARAMETER_WORDS = {"hr_table": "TableName", "LAKE_BUCKET": "Bucket"}
+COMPUTED_WORDS = {
+    "KEEP_SNAPSHOT_SECONDS": "$string(86400 * ${KeepSnapshotsDays})",  # CloudFormation cannot multiply.
+    "LANDED_AFTER": "$landed_after",
+    "LANDED_UNTIL": "$landed_until",
+    "DAYS_BACK": "$days_back",
+}
 GLUE_TYPES = {"varchar": "string", "integer": "int", "timestamp(3)": "timestamp"}
 
 
@@ -103,16 +113,45 @@ def named_query(path: Path) -> dict:
     }
 
 
-def render() -> str:
+def statement(path: Path) -> str:
+    """A file of curated/ as the state machine asks it: a text for Fn::Sub, and JSONata where it has to be computed."""
+    text = body(path.read_text()).rstrip(";").replace("${", "${!")
+    for word, parameter in PARAMETER_WORDS.items():
+        text = re.sub(rf"\b{word}\b", f"${{{parameter}}}", text)
+    # A literal of JSONata is written as one of JSON.
+    literal = json.dumps(text)
+    for word, expression in COMPUTED_WORDS.items():
+        literal = literal.replace(word, f'" & {expression} & "')
+    return text if literal == json.dumps(text) else f"{{% {literal} %}}"
+
+
+def state_machine() -> str:
+    """The definition with its statements, as a text for Fn::Sub."""
+    definition = json.loads((HERE / "stacks/curated/maintenance.asl.json").read_text())
+    for state in definition["States"].values():
+        arguments = state.get("Arguments", {})
+        if "QueryString" in arguments:
+            arguments["QueryString"] = statement(HERE / "curated" / arguments["QueryString"])
+    return json.dumps(definition, separators=(",", ":"))
+
+
+def render(stack: str) -> str:
     """The template's text."""
-    texts = [(HERE / "template.yaml").read_text().rstrip()]
-    texts += [path.read_text().rstrip() for path in sorted((HERE / "parts").glob("*.yaml"))]
-    resources = {resource_name(path): view(path) for path in sorted((HERE / "queries/views").glob("*.sql"))}
-    resources |= {resource_name(path): named_query(path) for path in sorted((HERE / "queries").glob("*.sql"))}
+    head = HERE / "stacks" / stack / "template.yaml"
+    parts = [path for path in sorted(head.parent.glob("*.yaml")) if path != head]
+    texts = [path.read_text().rstrip() for path in [head, *parts]]
     # JSON is YAML.
-    texts += [f"  {name}: {json.dumps(resource, separators=(', ', ': '))}" for name, resource in resources.items()]
+    if stack == "lake":
+        resources = {resource_name(path): view(path) for path in sorted((HERE / "queries/views").glob("*.sql"))}
+        resources |= {resource_name(path): named_query(path) for path in sorted((HERE / "queries").glob("*.sql"))}
+        texts += [f"  {name}: {json.dumps(resource, separators=(', ', ': '))}" for name, resource in resources.items()]
+    if stack == "curated":
+        texts = [text.replace("!Sub STATE_MACHINE", f"!Sub {json.dumps(state_machine())}") for text in texts]
     return "\n".join(texts) + "\n"
 
 
 if __name__ == "__main__":
-    print(render(), end="")
+    stacks = sorted(path.name for path in (HERE / "stacks").iterdir())
+    if sys.argv[1:] not in [[stack] for stack in stacks]:
+        sys.exit(f"usage: render.py {'|'.join(stacks)}")
+    print(render(sys.argv[1]), end="")

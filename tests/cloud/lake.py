@@ -7,8 +7,10 @@ the table is refused, as Firehose would send it to errors/, never bent until it 
 import json
 import re
 import subprocess
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import template as cfn
 TARGET = cfn.CLOUD.parents[1] / "target"
 TRINO_JARS = TARGET / "cloud-trino"
 RECORD_LINES_MAX = 500  # What Firehose's RecordDeAggregation takes out of one record.
+ICEBERG = {"timestamp": "timestamp(6)", "string": "varchar", "int": "integer", "array<double>": "array(double)"}
 ARROW = {"string": pa.string(), "int": pa.int32(), "bigint": pa.int64(), "boolean": pa.bool_(), "array<double>": pa.list_(pa.float64())}
 
 
@@ -32,6 +35,21 @@ def literals(sql: str, parameters: Iterable[str]) -> str:
     text = re.sub(r"\?", lambda _: next(given), cfn.renderer().body(sql))
     assert next(given, None) is None, "more parameters than the query takes"
     return text
+
+
+def curated(name: str, **words: Any) -> str:
+    """A statement of curated/ with its words put in."""
+    text = cfn.renderer().body((cfn.CLOUD / "curated" / f"{name}.sql").read_text())
+    for word, value in words.items():
+        assert word in text, f"{name}.sql has no {word}"
+        text = text.replace(word, str(value))
+    return text
+
+
+def curated_columns() -> dict[str, str]:
+    """The columns that create.sql declares, with Trino's names of their types."""
+    declared = curated("create").split("(", 1)[1].split("\n)", 1)[0]
+    return {name: ICEBERG.get(kind, kind) for name, kind in re.findall(r"(\w+) ([\w<>]+),?\n", declared + "\n")}
 
 
 class Firehose:
@@ -46,6 +64,7 @@ class Firehose:
                    for p in settings["ProcessingConfiguration"]["Processors"]}
         self.partition = jq.compile(by_type["MetadataExtraction"]["MetadataExtractionQuery"])
         self.prefix = settings["Prefix"]
+        self.name = delivery["DeliveryStreamName"]
         serializer = settings["DataFormatConversionConfiguration"]["OutputFormatConfiguration"]["Serializer"]["ParquetSerDe"]
         self.compression = serializer["Compression"]
         self.dictionary = serializer["EnableDictionaryCompression"]
@@ -55,8 +74,9 @@ class Firehose:
         self.refused: list[dict[str, Any]] = []
         self.objects = 0
 
-    def deliver(self, records: Iterable[bytes]) -> None:
-        """One buffer's worth of stream records: an object for each day in it."""
+    def deliver(self, records: Iterable[bytes], arrived: datetime | None = None) -> None:
+        """One buffer's worth of stream records: an object for each day in it, named after when the first of them came."""
+        self.arrived = arrived or datetime.now(UTC)
         days: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for line in (line for record in records for line in de_aggregated(record)):
             try:
@@ -80,7 +100,8 @@ class Firehose:
         place = self.root / self.prefix.replace("!{partitionKeyFromQuery:date}", day)
         place.mkdir(parents=True, exist_ok=True)
         self.objects += 1
-        pq.write_table(table, place / f"{self.objects:06}.parquet", compression=self.compression, use_dictionary=self.dictionary)
+        name = f"{self.name}-1-{self.arrived:%Y-%m-%d-%H-%M-%S}-{uuid.UUID(int=self.objects)}.parquet"
+        pq.write_table(table, place / name, compression=self.compression, use_dictionary=self.dictionary)
 
 
 def de_aggregated(record: bytes) -> Iterator[dict[str, Any]]:
@@ -138,10 +159,15 @@ class Trino:
     def __enter__(self) -> "Trino":
         metastore = self.root / "metastore"
         metastore.mkdir()
+        (self.root / "heart_rate_data").mkdir(exist_ok=True)
         self.log = (self.root / "trino.log").open("w")
         self.process = subprocess.Popen(
-            # A library of Trino's would measure its objects with a debugger on itself, and can wait for that for ever.
-            ["java", "-Xmx1g", "-Djdk.attach.allowAttachSelf=true", "-Djol.skipHotspotSAAttach=true", "-cp", f"{TRINO_JARS}/*", str(Path(__file__).parent / "Trino.java"), str(metastore)],
+            # It lives for minutes: the quick compiler alone starts it sooner; its own code cache would be too small for Trino.
+            # The machine's warnings are no answers. A library of Trino's would measure its objects with a debugger on itself,
+            # and can wait for that for ever.
+            ["java", "-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m", "-XX:+UseSerialGC", "-Xlog:disable",
+             "-Xlog:all=warning:stderr", "-Djdk.attach.allowAttachSelf=true", "-Djol.skipHotspotSAAttach=true",
+             "-cp", f"{TRINO_JARS}/*", str(Path(__file__).parent / "Trino.java"), str(metastore)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
         template = cfn.load()
         for resource in template["Resources"].values():
@@ -168,6 +194,21 @@ class Trino:
     def rows(self, sql: str) -> list[dict[str, Any]]:
         answer = self.ask(sql)
         return [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]
+
+    def create(self) -> None:
+        """The table of create.sql; where Athena's words for an Iceberg table are not Trino's, in Trino's."""
+        athena = curated("create", LAKE_BUCKET="lake", KEEP_SNAPSHOT_SECONDS=0)
+        partition = re.search(r"PARTITIONED BY \((.*)\)\n", athena)[1]
+        place = re.search(r"LOCATION 's3://lake/(.*)/'", athena)[1]
+        form = re.search(r"'format' = '(\w+)'", athena)[1]
+        columns = ", ".join(f"{name} {kind}" for name, kind in curated_columns().items())
+        self.ask(f"CREATE TABLE iceberg.hr_data.hr_readings ({columns}) WITH (format = '{form}', "
+                 f"partitioning = ARRAY['{partition}'], location = 'file://{self.root}/{place}')")
+
+    def merge(self, days_back: int = 0) -> dict[str, Any]:
+        """One run as the state machine makes it: which objects, then the merge. The answer's one row says how many rows changed."""
+        (after, until), = self.ask(curated("watermark", DAYS_BACK=days_back))["rows"]
+        return self.ask(curated("merge", DAYS_BACK=days_back, LANDED_AFTER=after, LANDED_UNTIL=until))
 
     def scans(self, sql: str) -> list[tuple[set[str], list[str]]]:
         """Each scan of the lake in the plan: the columns it reads, and the days it has chosen before it reads."""

@@ -1,7 +1,8 @@
-"""JSON against Parquet on a fleet of 700,000 readings, 1 % of them twice: prints the table of packaging/cloud/README.md.
+"""JSON against Parquet on a fleet of 700,000 readings, 1 % of them twice: prints the tables of packaging/cloud/README.md.
 
 Bytes read are those of the column chunks that a reader must touch: Trino's plan says which columns and which days, the
 files' own metadata how long their chunks are. JSON has no columns: a reader touches the whole of the days asked for.
+What the curated table's runs read and take is what Trino counted; it reads what lies between two chunks with them.
 """
 
 import gzip
@@ -60,7 +61,7 @@ def main() -> None:
         zipped = objects = arrived = 0
         for lines in buffers():
             records = list(fleet.records(lines))
-            firehose.deliver(records)
+            firehose.deliver(records, datetime.fromisoformat(lines[0]["timestamp"]))
             text = b"".join(records)
             day = lines[0]["timestamp"][:10]
             plain[day] = plain.get(day, 0) + len(text)
@@ -74,14 +75,40 @@ def main() -> None:
         for name, count, size in [("NDJSON", objects, sum(plain.values())), ("NDJSON, GZIP (raw delivery)", objects, zipped),
                                   (f"Parquet, {firehose.compression}", len(files), stored)]:
             print(f"| {name} | {count} | {size:,} | {size / arrived:.1f} |")
-        print("\n| query | days | columns | reads of Parquet | of NDJSON | share |\n| --- | --- | --- | --- | --- | --- |")
         with lake.Trino(root) as trino:
+            curated(trino, files)
+            print("\n| query | days | columns | reads of Parquet | of NDJSON | share |\n| --- | --- | --- | --- | --- | --- |")
             for path in cfn.QUERIES:
                 sql = lake.literals(path.read_text(), PARAMETERS.get(path.stem, ["'2025-07-05'", "'2025-07-05'"]))
                 (columns, days), = trino.scans(sql)
                 read = sum(chunk_bytes(file, columns) for file in files if file.parent.name[5:] in days)
                 whole = sum(plain.get(day, 0) for day in days)
                 print(f"| `{path.stem}` | {len(set(days) & set(plain))} | {len(columns)} | {read:,} | {whole:,} | {100 * read / whole:.1f} % |")
+
+
+def curated(trino: lake.Trino, files: list[Path]) -> None:
+    """What the curated table's runs read. The hourly runs of the last day come when each of its objects has landed."""
+    def state() -> str:
+        row, = trino.rows('SELECT count(*) AS n, sum(file_size_in_bytes) AS bytes FROM iceberg.hr_data."hr_readings$files"')
+        return f"{row['n']} | {row['bytes'] or 0:,}"
+
+    def run(name: str, days_back: int = 0) -> None:
+        answer = trino.merge(days_back)
+        print(f"| {name} | {answer['rows'][0][0]:,} | {answer['bytes']:,} | {state()} |")
+
+    last_day = [path for path in files if path.parent.name == files[-1].parent.name]
+    aside = {path: path.rename(trino.root / path.name) for path in last_day}
+    days_back = (datetime.now(UTC).date() - (FIRST + timedelta(days=DAYS - 2)).date()).days
+    trino.create()
+    print("\n| run | rows changed | bytes read | files | bytes stored |\n| --- | --- | --- | --- | --- |")
+    run("daily, the first: 9 days")
+    for n, (path, place) in enumerate(aside.items(), start=1):
+        place.rename(path)
+        run(f"hourly, object {n} of the last day", days_back)
+    run("daily")
+    run("daily, nothing new")
+    trino.ask("ALTER TABLE iceberg.hr_data.hr_readings EXECUTE optimize")
+    print(f"| optimize | 0 | | {state()} |")
 
 
 def chunk_bytes(path: Path, columns: set[str]) -> int:

@@ -1,6 +1,8 @@
-"""What the template must keep to and no service says before it is too late. Pure: template in, findings out.
+"""What the templates must keep to and no service says before it is too late. Pure: template in, findings out.
 
-Each rule is a generator of findings; its document string is the rule, with its source where it is a service's.
+Each rule is a generator of findings; its document string is the rule, with its source where it is a service's. All rules
+hold for all stacks. They are Python and not cfn-guard's language because most compare places of a template with each
+other or read JSON inside a text, and so that the mistakes that show them at work are seeded into the same data.
 """
 
 import json
@@ -29,14 +31,36 @@ def processors(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def statements(value: Any) -> Iterator[dict[str, Any]]:
-    """Every policy statement, wherever it stands."""
+    """Every policy statement, wherever it stands, in a text of JSON too."""
     if isinstance(value, dict):
         if "Effect" in value:
             yield value
+        if isinstance(value.get("PolicyDocument", {}).get("Fn::Sub"), str):
+            value = json.loads(value["PolicyDocument"]["Fn::Sub"])
         value = list(value.values())
     if isinstance(value, list):
         for inner in value:
             yield from statements(inner)
+
+
+def alarmed(template: Template) -> set[tuple[str, str]]:
+    """What alarms look at: the metric, and the resource that a dimension names."""
+    seen = set()
+    for _, properties in of_type(template, "AWS::CloudWatch::Alarm"):
+        for metric in [properties, *(m["MetricStat"]["Metric"] for m in properties.get("Metrics", []) if "MetricStat" in m)]:
+            for dimension in metric.get("Dimensions", [{}]):
+                (value,) = dimension.get("Value", {"": ""}).values()
+                seen.add((json.dumps(metric.get("MetricName")).strip('"'), value[0] if isinstance(value, list) else value))
+    return seen
+
+
+def with_the_key(value: Any) -> bool:
+    """The lake's key, by its resource there and by its parameter elsewhere."""
+    return any(json.dumps(key) in json.dumps(value) for key in ({"Fn::GetAtt": ["Key", "Arn"]}, {"Ref": "KeyArn"}))
+
+
+def function_roles(template: Template) -> set[str]:
+    return {properties["Role"]["Fn::GetAtt"][0] for _, properties in of_type(template, "AWS::Lambda::Function")}
 
 
 def as_list(value: Any) -> list[Any]:
@@ -104,24 +128,28 @@ def errors_are_kept_by_their_kind(template: Template) -> Iterator[str]:
 
 
 def everything_is_encrypted_with_the_key(template: Template) -> Iterator[str]:
-    """Health records: stream, bucket, deliveries, logs, topic, results. The key is ours, so that it can be taken away."""
+    """Health records: whatever holds them or tells of them. The key is ours, so that it can be taken away."""
     places = {
         "AWS::Kinesis::Stream": "StreamEncryption",
         "AWS::S3::Bucket": "BucketEncryption",
         "AWS::Logs::LogGroup": "KmsKeyId",
         "AWS::SNS::Topic": "KmsMasterKeyId",
         "AWS::Glue::SecurityConfiguration": "EncryptionConfiguration",
+        "AWS::SQS::Queue": "KmsMasterKeyId",
+        "AWS::SecretsManager::Secret": "KmsKeyId",
+        "AWS::OpenSearchService::Domain": "EncryptionAtRestOptions",
+        "AWS::StepFunctions::StateMachine": "EncryptionConfiguration",
+        "AWS::Lambda::Function": "KmsKeyArn",
     }
-    key = json.dumps({"Fn::GetAtt": ["Key", "Arn"]})
     for kind, place in places.items():
         for name, properties in of_type(template, kind):
-            if key not in json.dumps(properties.get(place)):
+            if not with_the_key(properties.get(place)):
                 yield f"{name}: {place} is not with the key"
     for name, settings in deliveries(template):
-        if key not in json.dumps(settings.get("EncryptionConfiguration")):
+        if not with_the_key(settings.get("EncryptionConfiguration")):
             yield f"{name}: delivers without the key"
     for name, properties in of_type(template, "AWS::Athena::WorkGroup"):
-        if key not in json.dumps(properties["WorkGroupConfiguration"]["ResultConfiguration"].get("EncryptionConfiguration")):
+        if not with_the_key(properties["WorkGroupConfiguration"]["ResultConfiguration"].get("EncryptionConfiguration")):
             yield f"{name}: results are not with the key"
 
 
@@ -133,14 +161,28 @@ def no_action_is_a_wildcard(template: Template) -> Iterator[str]:
                 yield f"allows {action}"
 
 
+def no_role_reaches_everything(template: Template) -> Iterator[str]:
+    """A role names what it reaches. For log deliveries CloudWatch Logs knows no narrower resource."""
+    for name, properties in of_type(template, "AWS::IAM::Role"):
+        for statement in statements(properties.get("Policies", [])):
+            if "*" in as_list(statement["Resource"]) and not all(a.startswith("logs:") for a in as_list(statement["Action"])):
+                yield f"{name}: allows {statement['Action']} everywhere"
+
+
 def no_principal_is_everyone(template: Template) -> Iterator[str]:
-    """Nobody outside the account, and no service on another account's behalf, but for EventBridge and the topic."""
+    """Nobody from just anywhere, and no service on another account's behalf, where it is known to say on whose it acts.
+
+    EventBridge does not say it to a topic. Whether Lambda does when it takes a function's role is not documented; to
+    hand it a role takes iam:PassRole in the role's own account.
+    """
     for statement in statements(template["Resources"]):
         principal = statement.get("Principal")
-        if statement["Effect"] == "Allow" and principal in ("*", {"AWS": "*"}):
+        addresses = as_list(statement.get("Condition", {}).get("IpAddress", {}).get("aws:SourceIp", "0.0.0.0/0"))
+        if statement["Effect"] == "Allow" and principal in ("*", {"AWS": "*"}) and any(str(a).endswith("/0") for a in addresses):
             yield f"allows everyone {statement['Action']}"
-        service = principal.get("Service", "events.amazonaws.com") if isinstance(principal, dict) else "events.amazonaws.com"
-        if statement["Effect"] == "Allow" and service != "events.amazonaws.com" and "Condition" not in statement:
+        service = principal.get("Service") if isinstance(principal, dict) else None
+        silent = (None, "events.amazonaws.com", "lambda.amazonaws.com")
+        if statement["Effect"] == "Allow" and service not in silent and "Condition" not in statement:
             yield f"trusts {service} for any account"
 
 
@@ -176,25 +218,133 @@ def data_outlives_the_stack(template: Template) -> Iterator[str]:
 
 
 def a_query_has_a_limit(template: Template) -> Iterator[str]:
-    """The workgroup stops a query that reads too much, and nobody can set that aside."""
+    """A workgroup stops a query that reads too much, and nobody can set that aside."""
     for name, properties in of_type(template, "AWS::Athena::WorkGroup"):
         settings = properties["WorkGroupConfiguration"]
         if "BytesScannedCutoffPerQuery" not in settings or not settings.get("EnforceWorkGroupConfiguration"):
             yield f"{name}: has no limit that holds"
 
 
+def a_used_workgroup_can_be_deleted(template: Template) -> Iterator[str]:
+    """Athena deletes a workgroup in which a query was ever run only if told so (DeleteWorkGroup, RecursiveDeleteOption)."""
+    for name, properties in of_type(template, "AWS::Athena::WorkGroup"):
+        if properties.get("RecursiveDeleteOption") is not True:
+            yield f"{name}: keeps its stack from being deleted"
+
+
 def failures_reach_somebody(template: Template) -> Iterator[str]:
-    """Each alarm and each rule for errors/ tells the topic."""
+    """Each alarm tells the topic, and a delivery's errors/ is watched."""
     for name, properties in of_type(template, "AWS::CloudWatch::Alarm"):
-        if {"Ref": "Topic"} not in properties.get("AlarmActions", []):
+        if not {"Topic", "TopicArn"} & {action["Ref"] for action in properties.get("AlarmActions", [])}:
             yield f"{name}: tells nobody"
-    if not any("errors/" in json.dumps(p["EventPattern"]) for _, p in of_type(template, "AWS::Events::Rule")):
+    watched = any("errors/" in json.dumps(p["EventPattern"]) for _, p in of_type(template, "AWS::Events::Rule"))
+    if list(deliveries(template)) and not watched:
         yield "nothing watches errors/"
+
+
+def what_can_fail_is_alarmed(template: Template) -> Iterator[str]:
+    """A queue of failures that fills, a function that fails or falls behind, a run that fails, a counted log line."""
+    metrics = {
+        "AWS::SQS::Queue": ["ApproximateNumberOfMessagesVisible"],
+        "AWS::Lambda::Function": ["Errors", "IteratorAge"],
+        "AWS::StepFunctions::StateMachine": ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"],
+        "AWS::Scheduler::ScheduleGroup": ["InvocationDroppedCount"],
+        "AWS::OpenSearchService::Domain": ["ClusterStatus.red", "FreeStorageSpace", "ClusterIndexWritesBlocked", "KMSKeyInaccessible"],
+    }
+    seen = alarmed(template)
+    for kind, names in metrics.items():
+        for name, _ in of_type(template, kind):
+            for metric in names:
+                if (metric, name) not in seen:
+                    yield f"{name}: nobody hears of its {metric}"
+    for name, properties in of_type(template, "AWS::Logs::MetricFilter"):
+        if (json.dumps(properties["MetricTransformations"][0]["MetricName"]).strip('"'), "") not in seen:
+            yield f"{name}: counts for nobody"
+
+
+def a_bad_record_blocks_no_shard(template: Template) -> Iterator[str]:
+    """Lambda's defaults repeat a whole batch until it expires, and then forget it (Lambda, "Kinesis: batch errors")."""
+    for name, properties in of_type(template, "AWS::Lambda::EventSourceMapping"):
+        if properties.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+            yield f"{name}: repeats what was done"
+        if properties.get("BisectBatchOnFunctionError") is not True:
+            yield f"{name}: does not narrow down what fails"
+        age = properties.get("MaximumRecordAgeInSeconds", -1)
+        least = template["Parameters"][age["Ref"]].get("MinValue", -1) if isinstance(age, dict) else age
+        if least < 60:
+            yield f"{name}: repeats for ever"
+        destination = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", {}).get("Fn::GetAtt", [""])
+        if template["Resources"].get(destination[0], {}).get("Type") != "AWS::SQS::Queue":
+            yield f"{name}: forgets what failed"
+
+
+def a_window_has_one_reader(template: Template) -> Iterator[str]:
+    """A tumbling window goes only with a parallelization factor of 1 (Lambda, "Kinesis: tumbling windows")."""
+    for name, properties in of_type(template, "AWS::Lambda::EventSourceMapping"):
+        if properties.get("TumblingWindowInSeconds") and properties.get("ParallelizationFactor", 1) != 1:
+            yield f"{name}: several invocations would share a window"
+
+
+def a_function_reads_one_stream(template: Template) -> Iterator[str]:
+    """It reads the stream that is named, and of the domain it reaches some calls, not the whole."""
+    reads = {"kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"}
+    for role in function_roles(template):
+        for statement in statements(template["Resources"][role]["Properties"]["Policies"]):
+            actions = set(as_list(statement["Action"]))
+            if any(a.startswith("kinesis:") for a in actions) and (not actions <= reads or statement["Resource"] != {"Ref": "StreamArn"}):
+                yield f"{role}: does more than read the stream"
+            for resource in as_list(statement["Resource"]) if "es:" in json.dumps(sorted(actions)) else []:
+                if not re.search(r'/_(bulk|refresh|search)"', json.dumps(resource)):
+                    yield f"{role}: reaches more of the domain than its calls"
+
+
+def a_domain_keeps_its_door(template: Template) -> Iterator[str]:
+    """TLS 1.2 or later outside and between nodes, users of its own, a password that is in no template."""
+    for name, properties in of_type(template, "AWS::OpenSearchService::Domain"):
+        endpoint, security = properties.get("DomainEndpointOptions", {}), properties.get("AdvancedSecurityOptions", {})
+        if not endpoint.get("EnforceHTTPS") or not endpoint.get("TLSSecurityPolicy", "").startswith("Policy-Min-TLS-1-2"):
+            yield f"{name}: answers without TLS 1.2"
+        if not properties.get("NodeToNodeEncryptionOptions", {}).get("Enabled"):
+            yield f"{name}: talks openly between its nodes"
+        if not security.get("Enabled") or not security.get("InternalUserDatabaseEnabled"):
+            yield f"{name}: has no users"
+        if "{{resolve:secretsmanager:" not in json.dumps(security.get("MasterUserOptions", {}).get("MasterUserPassword")):
+            yield f"{name}: has a password that is not a secret"
+        if not properties.get("AccessPolicies", {}).get("Statement"):
+            yield f"{name}: has no policy"
+
+
+def a_domain_logs_no_values(template: Template) -> Iterator[str]:
+    """Its failures are logged; its slow logs would quote readings and queries."""
+    for name, properties in of_type(template, "AWS::OpenSearchService::Domain"):
+        logs = properties.get("LogPublishingOptions", {})
+        if not logs.get("ES_APPLICATION_LOGS", {}).get("Enabled"):
+            yield f"{name}: fails in silence"
+        if any("SLOW" in kind for kind in logs):
+            yield f"{name}: logs readings"
+
+
+def a_run_is_logged_and_ends(template: Template) -> Iterator[str]:
+    """A state machine logs, ends by itself, and has an end to waiting for each task and to repeating it."""
+    for name, properties in of_type(template, "AWS::StepFunctions::StateMachine"):
+        logging = properties.get("LoggingConfiguration", {})
+        if logging.get("Level") not in ("ALL", "ERROR") or not logging.get("Destinations"):
+            yield f"{name}: runs in silence"
+        definition = json.loads(properties["DefinitionString"]["Fn::Sub"])
+        if "TimeoutSeconds" not in definition:
+            yield f"{name}: can run for ever"
+        for state, settings in definition["States"].items():
+            if settings["Type"] == "Task" and ("TimeoutSeconds" not in settings or not settings.get("Retry")):
+                yield f"{name}: {state} can wait for ever, or gives up at once"
+            if any(not 0 < retry.get("MaxAttempts", 3) <= 20 for retry in settings.get("Retry", [])):
+                yield f"{name}: {state} repeats without an end"
 
 
 RULES: list[Rule] = [
     conversion_has_a_table, conversion_buffers_64_mib, conversion_compresses_inside, partitions_are_of_single_lines,
     partitions_are_where_the_table_looks, errors_are_kept_by_their_kind, everything_is_encrypted_with_the_key,
-    no_action_is_a_wildcard, no_principal_is_everyone, a_gateway_may_only_put, buckets_take_only_tls,
-    data_outlives_the_stack, a_query_has_a_limit, failures_reach_somebody,
+    no_action_is_a_wildcard, no_role_reaches_everything, no_principal_is_everyone, a_gateway_may_only_put,
+    buckets_take_only_tls, data_outlives_the_stack, a_query_has_a_limit, a_used_workgroup_can_be_deleted,
+    failures_reach_somebody, what_can_fail_is_alarmed, a_bad_record_blocks_no_shard, a_window_has_one_reader,
+    a_function_reads_one_stream, a_domain_keeps_its_door, a_domain_logs_no_values, a_run_is_logged_and_ends,
 ]

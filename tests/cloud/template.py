@@ -1,7 +1,7 @@
-"""The CloudFormation template as data, and what its functions come to for given parameters.
+"""The CloudFormation templates as data, and what their functions come to for given parameters.
 
-What must hold: what a test knows of tables, prefixes, formats and queries it reads from here, so that nothing of the
-template is written twice. `resolved` knows the functions that the template uses, and refuses any other.
+What must hold: what a test knows of tables, prefixes, formats and queries it reads from here, so that nothing of a
+template is written twice. `resolved` knows the functions that the templates use, and refuses any other.
 """
 
 import base64
@@ -15,6 +15,7 @@ import yaml
 
 CLOUD = Path(__file__).resolve().parents[2] / "packaging" / "cloud"
 QUERIES = sorted((CLOUD / "queries").glob("*.sql"))
+STACKS = sorted(path.name for path in (CLOUD / "stacks").iterdir())
 VIEWS = sorted((CLOUD / "queries" / "views").glob("*.sql"))
 
 
@@ -46,14 +47,14 @@ def renderer() -> Any:
     return module
 
 
-def load() -> dict[str, Any]:
-    """The rendered template; the caller may change it."""
-    return yaml.load(renderer().render(), _Loader)
+def load(stack: str = "lake") -> dict[str, Any]:
+    """The stack's rendered template; the caller may change it."""
+    return yaml.load(renderer().render(stack), _Loader)
 
 
 def resolved(template: dict[str, Any], value: Any, **parameters: Any) -> Any:
     """`value` with its functions carried out: parameters by default, resources by their logical id."""
-    names = {name: p["Default"] for name, p in template["Parameters"].items()} | parameters
+    names = {name: p["Default"] for name, p in template["Parameters"].items() if "Default" in p} | parameters
     names |= {"AWS::Partition": "aws", "AWS::Region": "ap-south-1", "AWS::AccountId": "111122223333", "AWS::StackName": "hr"}
 
     def condition(test: Any) -> bool:

@@ -1,0 +1,36 @@
+-- The curated table: one row per reading_id, gap records included, in days (partitions) by when it was measured, in UTC.
+-- Words: LAKE_BUCKET, KEEP_SNAPSHOT_SECONDS.
+-- Columns are the wire's fields (src/wire.rs) with times as times: Iceberg knows microseconds, the wire milliseconds.
+-- landed: when the object came that the row is from. merged_until: the watermark (watermark.sql), null in a row of the
+-- hourly run. Nothing that a query needs to filter on: measured_at alone says which days are read.
+-- A DELETE or an UPDATE marks rows in files beside the data; with a threshold of 1, OPTIMIZE rewrites every file with such
+-- a mark, so that what was erased is gone once the snapshots before it are. Athena's default would leave a file with one.
+CREATE TABLE IF NOT EXISTS hr_readings (
+    measured_at timestamp,
+    heart_rate int,
+    reading_id string,
+    gateway_id string,
+    sensor_id string,
+    session_id string,
+    sequence bigint,
+    sensor_contact boolean,
+    energy_expended_kj int,
+    rr_intervals_ms array<double>,
+    gap_reason string,
+    gap_start timestamp,
+    gap_end timestamp,
+    gap_readings_lost bigint,
+    clock string,
+    schema_version int,
+    landed timestamp,
+    merged_until timestamp
+)
+PARTITIONED BY (day(measured_at))
+LOCATION 's3://LAKE_BUCKET/curated/hr_readings/'
+TBLPROPERTIES (
+    'table_type' = 'ICEBERG',
+    'format' = 'parquet',
+    'write_compression' = 'zstd',
+    'optimize_rewrite_delete_file_threshold' = '1',
+    'vacuum_max_snapshot_age_seconds' = 'KEEP_SNAPSHOT_SECONDS'
+)
