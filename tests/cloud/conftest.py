@@ -8,6 +8,7 @@ import pytest
 
 import fleet
 import lake
+import search
 
 MISSING = {1000, 1001, 1002, 2000}  # Sequences of the living room that the cloud never gets.
 
@@ -38,6 +39,12 @@ def trino(delivered):
 @pytest.fixture(scope="session")
 def duck(delivered):
     return lake.Duck(delivered.root)
+
+
+@pytest.fixture(scope="session")
+def opensearch():
+    with search.OpenSearch() as node:
+        yield node
 
 
 @pytest.fixture(params=["trino", "duck"])

@@ -17,10 +17,35 @@ trino_jars() {
     cp tests/cloud/pom.xml target/cloud-trino/pom.xml
 }
 
-install_packages maven python3 python3-venv
+# A real OpenSearch, once: about 110 MB. The modules' jars come without the two files that a server looks for beside them.
+opensearch() {
+    local from=tests/cloud/opensearch to=target/cloud-opensearch module
+    cmp -s $from/pom.xml $to/pom.xml && return
+    rm -rf $to
+    mvn --batch-mode --quiet --file $from/pom.xml process-resources
+    for module in lang-painless reindex; do
+        cp $from/$module/plugin-* $to/opensearch-*/modules/$module
+    done
+    cp $from/pom.xml $to/pom.xml
+}
+
+# What draws the dashboard's panels, once: about 50 MB.
+vega() {
+    cmp -s tests/cloud/vega/package-lock.json target/cloud-vega/package-lock.json && return
+    command -v npm >/dev/null || install_packages nodejs npm
+    rm -rf target/cloud-vega
+    mkdir -p target/cloud-vega
+    cp tests/cloud/vega/package.json tests/cloud/vega/package-lock.json target/cloud-vega
+    npm --prefix target/cloud-vega ci --no-audit --no-fund --loglevel error
+}
+
+prepare_build
+install_packages binutils curl maven openssl python3 python3-venv qemu-user-static
 command -v javac >/dev/null || install_packages default-jdk-headless
 make_venv target/cloud-venv tests/cloud/requirements.txt
 trino_jars
+opensearch
+vega
 case ${1:-} in
     --measure) exec target/cloud-venv/bin/python -B tests/cloud/measure.py ;;
     *) exec target/cloud-venv/bin/python -B -m pytest -q -p no:cacheprovider tests/cloud "$@" ;;
