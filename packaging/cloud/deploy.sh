@@ -1,0 +1,227 @@
+#!/usr/bin/env bash
+# Makes the cloud side, or brings it up to date: the lake, the curated table, and the live dashboard.
+#
+#   packaging/cloud/deploy.sh --viewer 203.0.113.7/32      everything
+#   packaging/cloud/deploy.sh --no-live                    without OpenSearch, which costs most
+#   packaging/cloud/deploy.sh --dry-run --no-live          shows what would change, and changes nothing
+#
+#   --viewer CIDR           from where people may log in to the dashboard, and this script set it up;
+#                           "none" closes it again
+#   --no-live, --no-curated  leave that stack as it is, or out
+#   --ca DIR                gateways identify themselves by certificates of this CA (ca.sh makes one)
+#   --parameter KEY=VALUE   a parameter of a template; @FILE takes the value from a file. May be repeated
+#   --endpoint URL          use this OpenSearch domain instead of making one; wants ExistingDomainArn as a
+#                           parameter, and OPENSEARCH_USER and OPENSEARCH_PASSWORD in the environment
+#   --lambda-zip FILE       the indexer, built before; by default packaging/build-lambda.sh builds it
+#   --allow-replacement     also if a stream, bucket, key or domain would be replaced and its data left behind
+#   --dry-run               make the change sets, show them, delete them
+#   --stack NAME            default hr-gatewayd; the others are NAME-curated and NAME-live
+#   --region, --profile     as the AWS CLI takes them
+#
+# Safe to run again: what is as it should be stays, and a parameter that is not named keeps its value. If an earlier
+# stack of this name was destroyed, the stream, bucket and key it left are used again.
+# Needs AWS CLI 1.29 or 2.13, python3, curl, and the rights of an administrator.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source=packaging/cloud/common.sh
+. "$here/common.sh"
+# shellcheck source=packaging/cloud/stacks.sh
+. "$here/stacks.sh"
+# shellcheck source=packaging/cloud/kept.sh
+. "$here/kept.sh"
+
+# What the other stacks take from the lake, not from the person: parameter and output.
+declare -A WIRED=(
+    [Bucket]=Bucket [KeyArn]=KeyArn [StreamArn]=StreamArn [StreamKeyArn]=StreamKeyArn [TopicArn]=Topic [FirstDay]=FirstDay
+    [DatabaseName]=Database [TableName]=Table
+)
+
+ALLOW_REPLACEMENT=
+live=yes curated=yes zip='' viewer='' given=()
+while [ $# -gt 0 ]; do
+    if common_option "$@"; then
+        shift "$TAKEN"
+        continue
+    fi
+    case $1 in
+        --no-live) live= ;;
+        --no-curated) curated= ;;
+        --allow-replacement) ALLOW_REPLACEMENT=yes ;;
+        --viewer | --ca | --parameter | --endpoint | --lambda-zip)
+            value_of "$@"
+            case $1 in
+                --viewer) viewer=$2 ;;
+                --ca) given+=(GatewayIdentity=roles-anywhere "CaCertificate=@$2/ca.pem") ;;
+                --endpoint) given+=("ExistingEndpoint=$2") ;;
+                --lambda-zip) zip=$2 ;;
+                --parameter)
+                    [[ $2 =~ ^[A-Za-z0-9]+= ]] || usage "--parameter takes KEY=VALUE, not \"$2\""
+                    given+=("$2")
+                    ;;
+            esac
+            shift
+            ;;
+        *) usage "unknown option \"$1\"" ;;
+    esac
+    shift
+done
+
+# own_names PART: the parameters of the part that a person may set.
+own_names() {
+    local name
+    while read -r name _; do
+        [ "$1" = lake ] || [ -z "${WIRED[$name]:-}" ] || continue
+        [ "$name" = CodeKey ] || echo "$name"
+    done < <(declared "$1")
+}
+
+# values PART: of what was given, the KEY=VALUE that the part takes, each ended by a zero byte.
+values() {
+    local pair names
+    names=$(own_names "$1")
+    for pair in "${given[@]}"; do
+        if grep -qxF "${pair%%=*}" <<<"$names"; then printf '%s\0' "$pair"; fi
+    done
+}
+
+# A misspelt name stops everything before anything is touched.
+check_names() {
+    local pair part known
+    known=$(for part in lake curated live; do own_names $part; done | sort -u)
+    for pair in "${given[@]}"; do
+        grep -qxF "${pair%%=*}" <<<"$known" ||
+            usage "no template has a parameter \"${pair%%=*}\". There are: $(tr '\n' ' ' <<<"$known")"
+    done
+}
+
+# @FILE becomes the file's text.
+read_files() {
+    local place file
+    for place in "${!given[@]}"; do
+        [[ ${given[place]} == *=@* ]] || continue
+        file=${given[place]#*=@}
+        [ -r "$file" ] || die "cannot read $file for ${given[place]%%=*}"
+        given[place]="${given[place]%%=*}=$(cat "$file")"
+    done
+}
+
+check_viewer() {
+    [ -n "$live" ] || return 0
+    if [ -z "$viewer" ]; then
+        [[ " ${given[*]%%=*} " != *" ViewerCidr "* ]] || return 0
+        # A later run keeps what the first one said.
+        [ "$(stack_status "$STACK-live")" = NONE ] || return 0
+        die "who may log in to the dashboard? Give --viewer with your own address, such as --viewer 203.0.113.7/32
+    (curl -s https://checkip.amazonaws.com shows it), or --no-live for no dashboard; it can follow any time"
+    fi
+    if [ "$viewer" = none ]; then
+        [ "$(stack_status "$STACK-live")" != NONE ] ||
+            die "the domain is set up from inside --viewer: give your own address first. Afterwards --viewer none closes it"
+        viewer=
+    fi
+    local asked=$viewer
+    [ -z "$viewer" ] || viewer=$(python3 -c 'import ipaddress, sys
+network = ipaddress.IPv4Network(sys.argv[1])
+sys.exit("half the world") if network.prefixlen < 8 else print(network)' "$viewer" 2>/dev/null) ||
+        usage "--viewer takes a network of your own such as 203.0.113.7/32 or 203.0.113.0/24, not \"$asked\""
+    given+=("ViewerCidr=$viewer")
+}
+
+# deploy_part PART STACK KEY=VALUE...: with what was given, and what the lake hands over.
+deploy_part() {
+    local part=$1 stack=$2 pair name pairs=("${@:3}")
+    while IFS= read -r -d '' pair; do pairs+=("$pair"); done < <(values "$part")
+    if [ "$part" != lake ]; then
+        while read -r name _; do
+            [ -z "${WIRED[$name]:-}" ] || pairs+=("$name=${OUTPUT[${WIRED[$name]}]:-}")
+        done < <(declared "$part")
+    fi
+    deploy_stack "$part" "$stack" "${pairs[@]}"
+}
+
+# lake_is_there: its outputs are loaded. False in a rehearsal before the first run: the others take their values from it.
+lake_is_there() {
+    if load_stack "$STACK" && [ -n "${OUTPUT[Bucket]:-}" ]; then return; fi
+    [ -n "$DRY_RUN" ] || die "the stack $STACK has no outputs: look at it with status.sh"
+    echo "    the other stacks take their parameters from this one: they can be shown when it exists"
+    return 1
+}
+
+# upload_indexer: CODE_KEY is where it is. The name is of its bytes, so that a new build is a change of the stack.
+upload_indexer() {
+    [ -n "$zip" ] || zip=$("$here/../build-lambda.sh" | tail -n 1)
+    [ -s "$zip" ] || die "there is no $zip: packaging/build-lambda.sh makes it"
+    CODE_KEY=artifacts/hr-indexer-$(sha256sum "$zip" | cut -c 1-16).zip
+    [ -z "$DRY_RUN" ] || return 0
+    aws s3api head-object --bucket "${OUTPUT[Bucket]}" --key "$CODE_KEY" >/dev/null 2>&1 ||
+        aws s3api put-object --bucket "${OUTPUT[Bucket]}" --key "$CODE_KEY" --body "$zip" >/dev/null
+}
+
+# Index templates, retention, roles, dashboard and monitors: through the domain's own address, as its master user.
+set_up_dashboard() {
+    local topic=${OUTPUT[Topic]} status=0
+    load_stack "$STACK-live"
+    endpoint=${OUTPUT[Endpoint]} secret=${OUTPUT[MasterSecretArn]:-}
+    if [ -n "$secret" ] && [ -z "${PARAMETER[ViewerCidr]:-}" ]; then
+        echo "nobody may log in, so the dashboard stays as it was set up; --viewer with your address opens it"
+        return
+    fi
+    master_credentials ||
+        die "the stacks are up, but the dashboard is not:
+    put your domain's OPENSEARCH_USER and OPENSEARCH_PASSWORD into the environment and run this again"
+    "$here/opensearch/setup.sh" "$endpoint" --indexer-role "${OUTPUT[IndexerRoleArn]}" --topic "$topic" \
+        --alert-role "${OUTPUT[AlertRoleArn]}" --nodes "${PARAMETER[NodeCount]:-1}" || status=$?
+    case $status in
+        0) ;;
+        3) die "the stacks are up, but the domain cannot take all of the dashboard; what is missing is said above" ;;
+        *)
+            die "the stacks are up, but the dashboard is not: this machine must be inside --viewer (now \"${PARAMETER[ViewerCidr]:-}\"). 
+    Run this again from there"
+            ;;
+    esac
+}
+
+say_what_next() {
+    echo
+    load_stack "$STACK"
+    case ${PARAMETER[GatewayIdentity]:-none} in
+        none)
+            echo "No gateway can send yet. For certificates: $here/ca.sh DIR, then deploy.sh --ca DIR;"
+            echo "for a first try: deploy.sh --parameter GatewayIdentity=user. Then:"
+            ;;
+        roles-anywhere) add=" --ca DIR" ;;
+    esac
+    echo "Add a gateway:   $here/add-gateway.sh NAME${add:-}"
+    echo "How it is:       $here/status.sh"
+    echo "What it costs:   $here/estimate.sh --sensors 1 --live"
+    [ -z "$live" ] || echo "Dashboard:       $endpoint/_dashboards/"
+    [ -z "${secret:-}" ] || {
+        echo "  as hr-admin; the password shows:"
+        echo "  aws secretsmanager get-secret-value --secret-id $secret --query SecretString --output text"
+    }
+}
+
+connect
+need curl "apt-get install curl"
+read_files
+check_viewer
+for part in lake curated live; do
+    render $part
+    declared $part >/dev/null
+done
+check_names
+echo "account $ACCOUNT, region $AWS_REGION"
+adopted=()
+case $(stack_status "$STACK") in
+    # It will be made anew.
+    NONE | REVIEW_IN_PROGRESS | ROLLBACK_COMPLETE | ROLLBACK_FAILED | CREATE_FAILED) adopt_what_was_kept ;;
+esac
+deploy_part lake "$STACK" "${adopted[@]}"
+lake_is_there || exit 0
+[ -z "$curated" ] || deploy_part curated "$STACK-curated"
+if [ -n "$live" ]; then
+    upload_indexer
+    deploy_part live "$STACK-live" "CodeKey=$CODE_KEY"
+    [ -n "$DRY_RUN" ] || set_up_dashboard
+fi
+[ -n "$DRY_RUN" ] || say_what_next

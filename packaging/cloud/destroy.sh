@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Takes the cloud side down: the live stack, the curated table's, the lake's. The readings stay, unless told otherwise.
+#
+#   packaging/cloud/destroy.sh                  asks for the stack's name; stream, bucket and key stay
+#   packaging/cloud/destroy.sh --delete-data    asks once more, and deletes these too
+#
+#   --yes            do not ask
+#   --dry-run        say what would go and what would stay
+#   --stack NAME     default hr-gatewayd
+#   --region, --profile   as the AWS CLI takes them
+#
+# What stays costs money: the stream by the hour, the bucket by the byte, the key by the month. A later deploy.sh with
+# the same stack name uses it again. An index in OpenSearch goes with its domain; the lake has what was in it.
+# After a failure half-way, run the same command again. Nothing that the stack did not make is ever deleted.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source=packaging/cloud/common.sh
+. "$here/common.sh"
+# shellcheck source=packaging/cloud/stacks.sh
+. "$here/stacks.sh"
+# shellcheck source=packaging/cloud/kept.sh
+. "$here/kept.sh"
+
+KEY_DAYS=30 # In which the deletion of the key, and so of all that it encrypts, can be called off; 30 is the most.
+
+delete_data=
+while [ $# -gt 0 ]; do
+    if common_option "$@"; then
+        shift "$TAKEN"
+        continue
+    fi
+    case $1 in
+        --delete-data) delete_data=yes ;;
+        *) usage "unknown option \"$1\"" ;;
+    esac
+    shift
+done
+
+# count_objects BUCKET: all versions of them, and the marks of deletion.
+count_objects() {
+    "$here/versions.py" count "$1"
+}
+
+list_what_goes() {
+    local name status
+    echo "account $ACCOUNT, region $AWS_REGION"
+    for name in "$STACK-live" "$STACK-curated" "$STACK"; do
+        status=$(stack_status "$name")
+        [ "$status" = NONE ] || {
+            stacks+=("$name")
+            echo "goes:   the stack $name ($status)"
+        }
+    done
+    lines_of streams kept_streams
+    lines_of buckets kept_buckets
+    lines_of keys kept_keys
+    local word=stays:
+    [ -z "$delete_data" ] || word=goes:
+    objects=0
+    for name in "${streams[@]}"; do printf '%-7s the stream %s, with what it holds\n' $word "$name"; done
+    for name in "${buckets[@]}"; do
+        objects=$((objects + $(count_objects "$name")))
+        printf '%-7s the bucket %s\n' $word "$name"
+    done
+    for name in "${keys[@]}"; do printf '%-7s the key %s\n' $word "$name"; done
+    [ ${#buckets[@]} -eq 0 ] || printf '%-7s %s objects, old versions counted\n' $word "$objects"
+}
+
+# For good. The key last: without it nothing could be read.
+delete_what_is_kept() {
+    local name
+    for name in "${streams[@]}"; do
+        aws kinesis delete-stream --stream-name "$name" --enforce-consumer-deletion
+        echo "deleted: the stream $name"
+    done
+    for name in "${buckets[@]}"; do
+        "$here/versions.py" delete "$name"
+        aws s3api delete-bucket --bucket "$name"
+        echo "deleted: the bucket $name"
+    done
+    for name in "${keys[@]}"; do
+        aws kms schedule-key-deletion --key-id "${name##*/}" --pending-window-in-days $KEY_DAYS >/dev/null
+        echo "in $KEY_DAYS days: the key $name (until then: aws kms cancel-key-deletion --key-id $name)"
+    done
+}
+
+connect
+stacks=() streams=() buckets=() keys=() objects=0
+list_what_goes
+if [ ${#stacks[@]} -eq 0 ]; then
+    [ -n "$delete_data" ] || {
+        echo "There is no stack $STACK."
+        exit 0
+    }
+    [ $((${#streams[@]} + ${#buckets[@]} + ${#keys[@]})) -gt 0 ] || {
+        echo "There is no stack $STACK, and nothing is left of it."
+        exit 0
+    }
+fi
+[ -z "$DRY_RUN" ] || exit 0
+confirm "$STACK" "This takes down the stacks above."
+[ -z "$delete_data" ] || confirm "$objects" "And it deletes ALL READINGS for good: $objects objects, and the stream."
+for name in "${stacks[@]}"; do
+    echo "$name"
+    delete_stack "$name"
+done
+[ -z "$delete_data" ] || delete_what_is_kept
+echo "Done. The gateways keep their readings until they can send again; to stop one: systemctl disable --now hr-gatewayd"

@@ -1,0 +1,175 @@
+"""One sensor's rows in the tables: the landed Parquet (the lake's table) and the curated Iceberg table, by Athena.
+
+What must hold: what replaces a landed object keeps the time in its name, by which the curated table's MERGE finds it
+(curated/merge.sql); the object goes only after its replacement is there; while snapshots are expired at once, no other
+writer is at the table, or its files would be taken for leftovers.
+"""
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import render
+from aws_cli import AwsError, aws
+from erase_objects import delete_all
+
+POLL_SECONDS = float(os.environ.get("HR_POLL_SECONDS", "2"))
+QUERY_SECONDS_MAX = 3600
+MAINTENANCE_SECONDS_MAX = 4 * 3600
+RUNS_MAX = 50  # OPTIMIZE and VACUUM do a part, and say that more is to be done.
+EXPIRE_SECONDS = 1  # For this one VACUUM.
+
+
+def ask(sql: str, *parameters: str) -> list[list[str]]:
+    """The statement's rows."""
+    request: dict[str, Any] = {
+        "QueryString": sql, "WorkGroup": os.environ["WORK_GROUP"],
+        "QueryExecutionContext": {"Database": os.environ["LAKE_DATABASE"]}}
+    if parameters:
+        request["ExecutionParameters"] = [f"'{one}'" for one in parameters]
+    run = aws("athena", "start-query-execution", request=request)["QueryExecutionId"]
+    end = time.monotonic() + QUERY_SECONDS_MAX
+    while True:
+        status = aws("athena", "get-query-execution", "--query-execution-id", run)["QueryExecution"]["Status"]
+        if status["State"] == "SUCCEEDED":
+            break
+        if status["State"] in ("FAILED", "CANCELLED") or time.monotonic() > end:
+            raise AwsError(f"Athena: {status.get('StateChangeReason', status['State'])}")
+        time.sleep(POLL_SECONDS)
+    if not sql.startswith("SELECT"):
+        return []
+    rows = aws("athena", "get-query-results", "--query-execution-id", run)["ResultSet"]["Rows"]
+    return [[cell.get("VarCharValue", "") for cell in row["Data"]] for row in rows[1:]]
+
+
+def repeatedly(sql: str) -> None:
+    for _ in range(RUNS_MAX):
+        try:
+            ask(sql)
+            return
+        except AwsError as error:
+            if "MORE_RUNS_NEEDED" not in str(error):
+                raise
+    raise AwsError(f"still not done after {RUNS_MAX} runs: {sql.split()[0]}")
+
+
+def statement(name: str) -> str:
+    return render.body((render.HERE / "curated" / name).read_text()).rstrip(";")
+
+
+class Tables:
+    def __init__(self, sensor: str):
+        self.sensor = sensor
+        self.bucket, self.database, self.table = (os.environ[name] for name in ("LAKE_BUCKET", "LAKE_DATABASE", "LAKE_TABLE"))
+
+    def landed(self) -> int:
+        return int(ask(f"SELECT count(*) FROM {self.table} WHERE sensor_id = ?", self.sensor)[0][0])
+
+    def curated(self) -> int:
+        if not self._curated_exists():
+            return 0
+        return int(ask("SELECT count(*) FROM hr_readings WHERE sensor_id = ?", self.sensor)[0][0])
+
+    def erase_landed(self) -> None:
+        paths = [row[0] for row in ask(f'SELECT DISTINCT "$path" FROM {self.table} WHERE sensor_id = ?', self.sensor)]
+        if not paths:
+            return
+        if os.environ["STATE_MACHINE"]:
+            run_maintenance()  # What lies longer than MERGE looks back is in the curated table before it is touched.
+        described = aws("glue", "get-table", "--database-name", self.database, "--name", self.table)["Table"]
+        columns = ", ".join(f'"{column["Name"]}"' for column in described["StorageDescriptor"]["Columns"])
+        for path in paths:
+            self._rewrite(path, columns)
+
+    def _rewrite(self, path: str, columns: str) -> None:
+        """The same day, in a folder of its own: UNLOAD writes only where nothing is."""
+        key = path.removeprefix(f"s3://{self.bucket}/")
+        landed = re.findall(r"-\d{4}(?:-\d\d){5}-", key)
+        name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        folder = f"{key.rpartition('/')[0]}/rewritten{landed[-1] if landed else '-'}{name}/"
+        # What an earlier, interrupted run left there would come twice.
+        delete_all(self.bucket, folder)
+        quoted = path.replace("'", "''")
+        ask(f"UNLOAD (SELECT {columns} FROM {self.table} WHERE \"$path\" = '{quoted}' AND sensor_id IS DISTINCT FROM '{self.sensor}') "
+            f"TO 's3://{self.bucket}/{folder}' WITH (format = 'PARQUET', compression = 'GZIP')")
+        delete_all(self.bucket, key)
+
+    def erase_curated(self) -> None:
+        if not self._curated_exists():
+            return
+        ask(statement("erase.sql").replace("SENSOR_ID", self.sensor))
+        repeatedly(statement("optimize.sql"))
+        self._keep_snapshots(EXPIRE_SECONDS)
+        try:
+            time.sleep(EXPIRE_SECONDS + 1)
+            repeatedly(statement("vacuum.sql"))
+        finally:
+            self._keep_snapshots(int(os.environ["SNAPSHOT_SECONDS"]))
+        # The bucket keeps versions: what VACUUM deleted is still there.
+        delete_all(self.bucket, "curated/", old_only=True)
+
+    def _keep_snapshots(self, seconds: int) -> None:
+        ask(f"ALTER TABLE hr_readings SET TBLPROPERTIES ('vacuum_max_snapshot_age_seconds' = '{seconds}')")
+
+    def _curated_exists(self) -> bool:
+        """The first run of the maintenance makes it."""
+        try:
+            aws("glue", "get-table", "--database-name", self.database, "--name", "hr_readings")
+        except AwsError as error:
+            if "EntityNotFound" in str(error):
+                return False
+            raise
+        return True
+
+
+def run_maintenance() -> None:
+    """A run of the state machine over all days, to its end."""
+    machine = os.environ["STATE_MACHINE"]
+    run = aws("stepfunctions", "start-execution", "--state-machine-arn", machine, "--input", '{"tidy": true}')["executionArn"]
+    end = time.monotonic() + MAINTENANCE_SECONDS_MAX
+    while (status := aws("stepfunctions", "describe-execution", "--execution-arn", run)["status"]) == "RUNNING":
+        if time.monotonic() > end:
+            raise AwsError("the curated table's maintenance does not end")
+        time.sleep(POLL_SECONDS)
+    if status != "SUCCEEDED":
+        raise AwsError(f"the curated table's maintenance ended as {status}; status.sh says more. Nothing that is not merged is rewritten")
+
+
+def wait_until_idle() -> None:
+    end = time.monotonic() + MAINTENANCE_SECONDS_MAX
+    running = ("--state-machine-arn", os.environ["STATE_MACHINE"], "--status-filter", "RUNNING")
+    while aws("stepfunctions", "list-executions", *running).get("executions"):
+        if time.monotonic() > end:
+            raise AwsError("the curated table's maintenance does not end")
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def maintenance_paused() -> Iterator[None]:
+    """No scheduled run begins, and none is under way. Switched on again at the end, whatever happened."""
+    machine = os.environ["STATE_MACHINE"]
+    if not machine:
+        yield
+        return
+    group = machine.rpartition(":")[2]
+    names = [one["Name"] for one in aws("scheduler", "list-schedules", "--group-name", group)["Schedules"]]
+    try:
+        for name in names:
+            switch(group, name, "DISABLED")
+        wait_until_idle()
+        yield
+    finally:
+        for name in names:
+            switch(group, name, "ENABLED")
+
+
+def switch(group: str, name: str, state: str) -> None:
+    """A schedule can only be written as a whole."""
+    known = aws("scheduler", "get-schedule", "--group-name", group, "--name", name)
+    keep = ("Name", "GroupName", "Description", "ScheduleExpression", "ScheduleExpressionTimezone", "FlexibleTimeWindow",
+            "Target", "StartDate", "EndDate", "KmsKeyArn", "ActionAfterCompletion")
+    aws("scheduler", "update-schedule", request={key: known[key] for key in keep if known.get(key) is not None} | {"State": state})

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# How the cloud side is, on one screen: each line ends with OK or with what to do.
+#
+#   packaging/cloud/status.sh
+#
+#   --stack NAME     default hr-gatewayd
+#   --region, --profile   as the AWS CLI takes them
+#
+# Reads only. Exit status: 0 all is well, 1 a person is needed.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source=packaging/cloud/common.sh
+. "$here/common.sh"
+# shellcheck source=packaging/cloud/checks.sh
+. "$here/checks.sh"
+
+while [ $# -gt 0 ]; do
+    common_option "$@" || usage "unknown option \"$1\""
+    shift "$TAKEN"
+done
+connect
+need_lake
+echo "account $ACCOUNT, region $AWS_REGION"
+check_stack "$STACK"
+check_stream "${OUTPUT[StreamArn]##*/}"
+check_delivery "${OUTPUT[DeliveryName]}"
+[ "${PARAMETER[RawDelivery]:-no}" = no ] || check_delivery "${OUTPUT[DeliveryName]}_raw"
+check_errors "${OUTPUT[Bucket]}" "${OUTPUT[DeliveryName]}"
+check_budget "$STACK"
+alarms=("$STACK")
+check_stack "$STACK-curated"
+if load_stack "$STACK-curated"; then
+    alarms+=("$STACK-curated")
+    check_merge "${OUTPUT[StateMachineArn]:-}"
+fi
+check_stack "$STACK-live"
+if load_stack "$STACK-live"; then
+    alarms+=("$STACK-live")
+    check_indexer "${OUTPUT[IndexerName]:-}" "$STACK-live"
+    check_queue "${OUTPUT[FailureQueueUrl]:-}"
+    check_domain "${OUTPUT[DomainArn]:-}"
+fi
+check_alarms "${alarms[@]}"
+check_measurements
+exit "$NEEDED"

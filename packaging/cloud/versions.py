@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Counts or deletes everything in a bucket, old versions and marks of deletion included.
+
+    versions.py count BUCKET
+    versions.py delete BUCKET
+"""
+
+import sys
+
+from aws_cli import AwsError, aws, pages
+
+OBJECTS_MAX = 1000  # DeleteObjects takes no more in one call.
+
+
+def listed(answer: dict) -> list[dict[str, str]]:
+    """Key and version of each entry."""
+    entries = (answer.get("Versions") or []) + (answer.get("DeleteMarkers") or [])
+    return [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+
+
+def count(bucket: str) -> int:
+    return sum(len(listed(answer)) for answer in pages("s3api", "list-object-versions", "--bucket", bucket))
+
+
+def delete(bucket: str) -> None:
+    """Asks anew after each thousand: what was deleted is no longer in the list, so a second run goes on from there."""
+    gone = 0
+    while entries := listed(aws("s3api", "list-object-versions", "--bucket", bucket, "--max-items", str(OBJECTS_MAX)))[:OBJECTS_MAX]:
+        answer = aws("s3api", "delete-objects", request={"Bucket": bucket, "Delete": {"Objects": entries, "Quiet": True}})
+        if errors := answer.get("Errors"):
+            first = errors[0]
+            raise AwsError(f"{len(errors)} objects could not be deleted; {first['Key']}: {first.get('Code')} {first.get('Message')}")
+        gone += len(entries)
+        print(f"deleted: {gone} objects", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        match sys.argv[1:]:
+            case ["count", bucket]:
+                print(count(bucket))
+            case ["delete", bucket]:
+                delete(bucket)
+            case _:
+                sys.exit(__doc__)
+    except AwsError as error:
+        sys.exit(f"versions.py: {error}")

@@ -1,0 +1,91 @@
+"""What estimate.sh says against sums done by hand here, from the price file and the documented ways of rounding."""
+
+import json
+import math
+import re
+import subprocess
+
+import pytest
+
+import aws
+
+PRICES = json.loads(max(aws.CLOUD.glob("prices-*.json")).read_text())
+HOURS, DAYS, GB = 730, 730 / 24, 2**30
+LINE_BYTES, PARQUET_BYTES = 313.4, 14.3  # packaging/cloud/README.md, "What it reads".
+
+
+def estimate(*words, code=0):
+    run = subprocess.run([aws.CLOUD / "estimate.sh", *words], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert run.returncode == code, run.stderr
+    return run.stdout if code == 0 else run.stderr
+
+
+def rows(text):
+    """Dollars by part and what."""
+    found = re.findall(r"^(\S+(?: \S+)?)  +(\S.*?), at \S+ +(\d+\.\d\d)$", text, re.M)
+    return [(part, what, float(dollars)) for part, what, dollars in found]
+
+
+def dollars(text, part, word):
+    (amount,) = [amount for name, what, amount in rows(text) if name == part and word in what]
+    return amount
+
+
+def total(text):
+    return float(re.search(r"^a month +(\d+\.\d\d)$", text, re.M)[1])
+
+
+def test_a_small_fleet_comes_to_what_a_hand_comes_to():
+    price = PRICES["regions"]["us-east-1"]
+    text = estimate("--sensors", "100", "--gateways", "10", "--live", "--months", "12", "--lines", "20")
+    readings = 100 * 3600 * 24 * DAYS
+    records = readings / 20
+    billed = records * math.ceil(20 * LINE_BYTES / 5120) * 5120 / GB  # Firehose: up to full 5 KB.
+    assert dollars(text, "stream", "shards") == pytest.approx(730 * price["kinesis_shard_hour"], abs=0.01)
+    assert dollars(text, "stream", "PUT units") == pytest.approx(records / 1e6 * price["kinesis_put_million"], abs=0.01)
+    assert dollars(text, "delivery", "GB in") == pytest.approx(billed * price["firehose_gb"], abs=0.01)
+    assert dollars(text, "delivery", "to Parquet") == pytest.approx(billed * price["firehose_conversion_gb"], abs=0.01)
+    assert dollars(text, "lake", "GB lie") == pytest.approx(readings * 12 * PARQUET_BYTES / GB * price["s3_gb_month"], abs=0.01)
+    assert dollars(text, "lake", "key requests") == pytest.approx((10 + 3) * 12 * 730 / 10_000 * price["kms_requests_10000"], abs=0.01)
+    assert dollars(text, "dashboard", "t3.small.search") == pytest.approx(730 * 0.036, abs=0.01)
+    assert total(text) == pytest.approx(sum(amount for *_, amount in rows(text)), abs=0.15)
+
+
+def test_an_on_demand_stream_counts_each_record_up_to_a_full_kilobyte():
+    price = PRICES["regions"]["us-east-1"]
+    text = estimate("--sensors", "10", "--parameter", "StreamMode=ON_DEMAND", "--hours", "8", "--lines", "20")
+    size = 10 * 3600 * 8 * DAYS / 20 * math.ceil(20 * LINE_BYTES / 1024) * 1024 / GB
+    assert dollars(text, "stream", "on demand") == pytest.approx(730 * price["kinesis_stream_hour"], abs=0.01)
+    assert dollars(text, "stream", "GB in") == pytest.approx(size * price["kinesis_in_gb"], abs=0.01)
+    assert dollars(text, "stream", "GB out") == pytest.approx(size * price["kinesis_out_gb"], abs=0.01)
+
+
+def test_one_line_a_record_costs_firehose_ten_times_as_much():
+    packed, single = (estimate("--sensors", "1000", "--lines", lines) for lines in ("20", "1"))
+    # 20 lines fill two steps of 5 KB, one line takes one.
+    assert dollars(single, "delivery", "GB in") == pytest.approx(10 * dollars(packed, "delivery", "GB in"), rel=0.01)
+
+
+def test_a_fleet_beyond_one_shard_gets_more():
+    # 4,000 readings a second are 1.25 MB.
+    assert "2 shards" in estimate("--sensors", "4000", "--lines", "20")
+
+
+def test_retention_and_raw_delivery_are_counted():
+    text = estimate("--sensors", "1", "--parameter", "RetentionHours=168", "--parameter", "RawDelivery=yes")
+    assert dollars(text, "stream", "over a day") == pytest.approx(730 * 0.02, abs=0.01)
+    assert any(part == "raw delivery" for part, *_ in rows(text))
+
+
+def test_what_it_does_not_know_it_says():
+    assert "has no prices for mars-1" in estimate("--sensors", "1", "--region", "mars-1", code=1)
+    assert "no template has a parameter Foo" in estimate("--sensors", "1", "--parameter", "Foo=1", code=1)
+    assert "no price for r9.large.search" in estimate("--sensors", "1", "--live", "--parameter", "InstanceType=r9.large.search", code=1)
+    assert "Unsure in ap-south-1:" in estimate("--sensors", "1", "--region", "ap-south-1")
+
+
+def test_the_price_file_is_dated_and_whole():
+    assert re.fullmatch(r"\d{4}-\d\d", PRICES["as_of"]) and "check" in PRICES["note"] and PRICES["pages"]
+    for region in PRICES["regions"].values():
+        assert set(region) - {"unsure"} == set(PRICES["units"])
+        assert set(region["unsure"]) <= set(PRICES["units"])
