@@ -240,14 +240,12 @@ def blocks(language):
     return [part.split("```")[0] for part in (cfn.CLOUD / "README.md").read_text().split(f"```{language}\n")[1:]]
 
 
-def test_the_readmes_examples_run(delivered, duck, tmp_path, monkeypatch, capsys):
+def test_the_readmes_example_runs(delivered, duck, tmp_path, monkeypatch):
     (tmp_path / "lake").symlink_to(delivered.root)
     monkeypatch.chdir(tmp_path)
-    (statement,), (program,) = blocks("sql"), blocks("python")
+    (statement,) = blocks("sql")
     counts = Counter(line["sensor_id"] for line in readings(delivered))
     assert {row[0]: row[1] for row in duck.connection.execute(statement).fetchall()} == counts
-    exec(compile(program, "README.md", "exec"), {})
-    assert "lowest" in capsys.readouterr().out
 
 
 def test_an_id_on_two_days_is_counted(tmp_path):
