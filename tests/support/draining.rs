@@ -29,7 +29,7 @@ pub fn open(folder: &Path) -> Arc<dyn ReadingQueue> {
 pub async fn kinesis(endpoint: String) -> Arc<dyn RecordSink> {
     let config =
         KinesisConfig { endpoint: Some(endpoint), region: Some("us-east-1".into()), ..Default::default() };
-    Arc::new(KinesisSink::new("hr-kinesis-stream", &config, Duration::from_secs(2), Keys::MadeUp).await)
+    Arc::new(KinesisSink::new("hr-kinesis-stream", &config, Duration::from_secs(10), Keys::MadeUp).await)
 }
 
 pub struct Draining {
