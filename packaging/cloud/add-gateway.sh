@@ -146,7 +146,7 @@ EOF
 }
 
 remove_certificate() {
-    local serials crl
+    local serials
     check_ca
     serials=$(valid_serials "$ca" "$name")
     [ -n "$serials" ] || echo "$ca knows no valid certificate of $name; AWS is told the list as it is"
@@ -156,14 +156,7 @@ remove_certificate() {
     }
     [ -z "$serials" ] || confirm "$name" "The gateway $name will be refused."
     revoke "$ca" "$name"
-    crl=$(aws rolesanywhere list-crls --output text \
-        --query "crls[?trustAnchorArn=='${OUTPUT[TrustAnchorArn]}' && name=='$STACK-gateways'].crlId" | sed '/^None$/d')
-    if [ -n "$crl" ]; then
-        aws rolesanywhere update-crl --crl-id "$crl" --crl-data "fileb://$ca/crl.pem" >/dev/null
-    else
-        aws rolesanywhere import-crl --name "$STACK-gateways" --crl-data "fileb://$ca/crl.pem" --enabled \
-            --trust-anchor-arn "${OUTPUT[TrustAnchorArn]}" >/dev/null
-    fi
+    publish_revoked "$ca"
     echo "revoked: $name. AWS gives it no new keys; those it has end within the hour"
 }
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by ca.sh and add-gateway.sh: a CA in a folder, and what it signs and revokes.
+# Sourced by ca.sh, add-gateway.sh and deploy.sh: a CA in a folder, and what it signs and revokes.
 # What must hold: a key is readable by its owner only from its first byte on; nothing that exists is overwritten;
 # certificates are what IAM Roles Anywhere asks for: X.509 v3, SHA-256, CA:TRUE with keyCertSign for the CA, CA:FALSE
 # with digitalSignature for a gateway.
@@ -88,4 +88,17 @@ revoke() {
         (cd "$1" && quietly openssl ca -config openssl.cnf -revoke "issued/$serial.pem" -crl_reason cessationOfOperation)
     done
     (cd "$1" && quietly openssl ca -config openssl.cnf -gencrl -crldays $CRL_DAYS -out crl.pem)
+}
+
+# publish_revoked DIR: AWS refuses what crl.pem lists, from now on. The list belongs to the loaded stack's trust anchor.
+publish_revoked() {
+    local crl
+    crl=$(aws rolesanywhere list-crls --output text \
+        --query "crls[?trustAnchorArn=='${OUTPUT[TrustAnchorArn]}' && name=='$STACK-gateways'].crlId" | sed '/^None$/d')
+    if [ -n "$crl" ]; then
+        aws rolesanywhere update-crl --crl-id "$crl" --crl-data "fileb://$1/crl.pem" >/dev/null
+    else
+        aws rolesanywhere import-crl --name "$STACK-gateways" --crl-data "fileb://$1/crl.pem" --enabled \
+            --trust-anchor-arn "${OUTPUT[TrustAnchorArn]}" >/dev/null
+    fi
 }

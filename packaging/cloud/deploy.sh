@@ -29,6 +29,8 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/stacks.sh"
 # shellcheck source=packaging/cloud/kept.sh
 . "$here/kept.sh"
+# shellcheck source=packaging/cloud/certificates.sh
+. "$here/certificates.sh"
 
 # What the other stacks take from the lake, not from the person: parameter and output.
 declare -A WIRED=(
@@ -37,7 +39,7 @@ declare -A WIRED=(
 )
 
 ALLOW_REPLACEMENT=
-live=yes curated=yes zip='' viewer='' given=()
+live=yes curated=yes zip='' viewer='' ca='' given=()
 while [ $# -gt 0 ]; do
     if common_option "$@"; then
         shift "$TAKEN"
@@ -51,7 +53,10 @@ while [ $# -gt 0 ]; do
             value_of "$@"
             case $1 in
                 --viewer) viewer=$2 ;;
-                --ca) given+=(GatewayIdentity=roles-anywhere "CaCertificate=@$2/ca.pem") ;;
+                --ca)
+                    ca=$2
+                    given+=(GatewayIdentity=roles-anywhere "CaCertificate=@$2/ca.pem")
+                    ;;
                 --endpoint) given+=("ExistingEndpoint=$2") ;;
                 --lambda-zip) zip=$2 ;;
                 --parameter)
@@ -212,12 +217,15 @@ done
 check_names
 echo "account $ACCOUNT, region $AWS_REGION"
 adopted=()
-case $(stack_status "$STACK") in
+status=$(stack_status "$STACK")
+case $status in
     # It will be made anew.
     NONE | REVIEW_IN_PROGRESS | ROLLBACK_COMPLETE | ROLLBACK_FAILED | CREATE_FAILED) adopt_what_was_kept ;;
 esac
 deploy_part lake "$STACK" "${adopted[@]}"
 lake_is_there || exit 0
+# A trust anchor that was made anew knows of nobody who was refused before.
+if [ -n "$ca" ] && [ -s "$ca/crl.pem" ] && [ -z "$DRY_RUN" ] && [ -n "${OUTPUT[TrustAnchorArn]:-}" ]; then publish_revoked "$ca"; fi
 [ -z "$curated" ] || deploy_part curated "$STACK-curated"
 if [ -n "$live" ]; then
     upload_indexer

@@ -66,6 +66,20 @@ list_what_goes() {
     [ ${#buckets[@]} -eq 0 ] || printf '%-7s %s objects, old versions counted\n' $word "$objects"
 }
 
+# IAM deletes no user who has access keys, and add-gateway.sh made them outside of the stack.
+delete_access_keys() {
+    local user key found
+    load_stack "$STACK" || return 0
+    user=${OUTPUT[GatewayUserName]:-}
+    [ -n "$user" ] || return 0
+    lines_of found aws iam list-access-keys --user-name "$user" --query 'AccessKeyMetadata[].[AccessKeyId]' --output text
+    for key in "${found[@]}"; do
+        [ "$key" != None ] || continue
+        aws iam delete-access-key --user-name "$user" --access-key-id "$key"
+        echo "deleted: the access key $key of the gateways' user"
+    done
+}
+
 # For good. The key last: without it nothing could be read.
 delete_what_is_kept() {
     local name
@@ -102,6 +116,7 @@ confirm "$STACK" "This takes down the stacks above."
 [ -z "$delete_data" ] || confirm "$objects" "And it deletes ALL READINGS for good: $objects objects, and the stream."
 for name in "${stacks[@]}"; do
     echo "$name"
+    [ "$name" != "$STACK" ] || delete_access_keys
     delete_stack "$name"
 done
 [ -z "$delete_data" ] || delete_what_is_kept

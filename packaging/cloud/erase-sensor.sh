@@ -41,14 +41,14 @@ done
 connect
 need_lake
 stream=${OUTPUT[StreamArn]##*/}
-export LAKE_BUCKET=${OUTPUT[Bucket]} LAKE_DATABASE=${OUTPUT[Database]} LAKE_TABLE=${OUTPUT[Table]}
+export LAKE_BUCKET=${OUTPUT[Bucket]} LAKE_DATABASE=${OUTPUT[Database]} LAKE_TABLE=${OUTPUT[Table]} FIRST_DAY=${OUTPUT[FirstDay]}
 export WORK_GROUP=${OUTPUT[WorkGroup]} STATE_MACHINE='' SNAPSHOT_SECONDS='' ENDPOINT=''
-if load_stack "$STACK-curated"; then
+if load_stack "$STACK-curated" && [ -n "${OUTPUT[StateMachineArn]:-}" ]; then
     WORK_GROUP=${OUTPUT[WorkGroup]} STATE_MACHINE=${OUTPUT[StateMachineArn]}
     days=${PARAMETER[KeepSnapshotsDays]}
     SNAPSHOT_SECONDS=$((days * 86400))
 fi
-if load_stack "$STACK-live"; then
+if load_stack "$STACK-live" && [ -n "${OUTPUT[Endpoint]:-}" ]; then
     ENDPOINT=${OUTPUT[Endpoint]}
     master_credentials || die "the index asks for a password: put your domain's OPENSEARCH_USER and OPENSEARCH_PASSWORD into the environment"
 fi

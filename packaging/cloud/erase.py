@@ -29,14 +29,14 @@ class Place:
 
 def places(sensor: str) -> list[Place]:
     """In the order in which they are erased: what feeds another comes before it."""
-    bucket, endpoint, machine = (os.environ[name] for name in ("LAKE_BUCKET", "ENDPOINT", "STATE_MACHINE"))
+    bucket, endpoint = os.environ["LAKE_BUCKET"], os.environ["ENDPOINT"]
     tables = erase_tables.Tables(sensor)
     found = []
-    for prefix in ("errors/", "replayed/", "raw/"):
+    for prefix in ("errors/", "replayed/", "raw/arrived="):
         objects = erase_objects.Objects(bucket, prefix, sensor)
-        found.append(Place(f"{prefix} (lines)", objects.count, objects.erase))
+        found.append(Place(f"{prefix.partition('/')[0]}/ (lines)", objects.count, objects.erase))
     found.append(Place("landed Parquet (lines)", tables.landed, tables.erase_landed))
-    if machine:
+    if os.environ["STATE_MACHINE"] or tables.has_curated():
         found.append(Place("curated table (rows)", tables.curated, tables.erase_curated))
     if endpoint:
         index = erase_index.Index(endpoint, sensor)
@@ -47,7 +47,7 @@ def places(sensor: str) -> list[Place]:
 def attempted(place: str, action: Callable[[], int | None]) -> int | None:
     try:
         return action()
-    except AwsError as error:
+    except Exception as error:  # Whatever it is, the other places are asked all the same.
         print(f"{place}: {error}", file=sys.stderr)
         return None
 
@@ -67,7 +67,7 @@ def main(sensor: str, *options: str) -> int:
                 print(f"erasing: {place.name}", flush=True)
                 try:
                     place.erase()
-                except AwsError as error:
+                except Exception as error:
                     failed.append(place.name)
                     print(f"{place.name}: {error}", file=sys.stderr)
             print("erasing: results of earlier queries", flush=True)

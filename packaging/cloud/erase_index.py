@@ -37,7 +37,10 @@ class Index:
     def count(self) -> int:
         # What was written a moment ago is to be counted too.
         self.call("POST", f"{INDICES}/_refresh?{MISSING}")
-        return self.call("POST", f"{INDICES}/_count?{MISSING}", self.query)["count"]
+        answer = self.call("POST", f"{INDICES}/_count?{MISSING}", self.query)
+        if answer["_shards"]["failed"]:
+            raise AwsError("not all of the index can be searched: look at the domain's health")
+        return answer["count"]
 
     def erase(self) -> None:
         way = f"{MISSING}&conflicts=proceed&refresh=true&wait_for_completion=false"
@@ -49,5 +52,13 @@ class Index:
             time.sleep(POLL_SECONDS)
         if task.get("error") or task["response"]["failures"]:
             raise AwsError("the index could not delete all documents")
-        # A deleted document is only marked so until its segment is written anew.
-        self.call("POST", f"{INDICES}/_forcemerge?{MISSING}&only_expunge_deletes=true")
+        # A deleted document is only marked so until its segment is written anew, which few marks alone would not bring about.
+        self._expunge_above(0)
+        try:
+            self.call("POST", f"{INDICES}/_forcemerge?{MISSING}&only_expunge_deletes=true")
+        finally:
+            self._expunge_above(None)
+
+    def _expunge_above(self, percent: int | None) -> None:
+        """From which share of deleted documents a segment is written anew; `None` is OpenSearch's own."""
+        self.call("PUT", f"{INDICES}/_settings?{MISSING}", {"index.merge.policy.expunge_deletes_allowed": percent})

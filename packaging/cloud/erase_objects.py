@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import failed_records
-from aws_cli import AwsError, aws, pages
-from versions import OBJECTS_MAX, listed
+from aws_cli import AwsError, aws
+from versions import OBJECTS_MAX, answers, listed
 
 
 def holds(line: bytes, sensor: str) -> bool:
@@ -60,7 +60,7 @@ def _without_documents(text: bytes, sensor: str) -> tuple[bytes, int]:
 class Objects:
     def __init__(self, bucket: str, prefix: str, sensor: str):
         self.bucket, self.prefix, self.sensor = bucket, prefix, sensor
-        self.documents = prefix != "raw/"
+        self.documents = not prefix.startswith("raw/")
 
     def count(self) -> int:
         return sum(removed for *_, removed in self._found())
@@ -83,8 +83,9 @@ class Objects:
     def _found(self) -> Iterator[tuple[dict[str, str], bool, bytes, int]]:
         """Each version with lines of the sensor: which, whether it is the latest, what is kept of it, how many lines go."""
         folders: dict[str, list[dict]] = {}
-        for answer in pages("s3api", "list-object-versions", "--bucket", self.bucket, "--prefix", self.prefix):
-            for entry in answer.get("Versions") or []:
+        for answer in answers(self.bucket, self.prefix):
+            # What ends in / is a folder that the console made.
+            for entry in (one for one in answer.get("Versions") or [] if not one["Key"].endswith("/")):
                 folders.setdefault(entry["Key"].rpartition("/")[0], []).append(entry)
         for folder, entries in folders.items():
             with tempfile.TemporaryDirectory() as place:
@@ -97,7 +98,10 @@ class Objects:
                         file = Path(place) / ".older"
                         of = ("--bucket", self.bucket, "--key", entry["Key"], "--version-id", entry["VersionId"])
                         aws("s3api", "get-object", *of, str(file))
-                    kept, removed = without(file.read_bytes(), self.sensor, self.documents)
+                    try:
+                        kept, removed = without(file.read_bytes(), self.sensor, self.documents)
+                    except failed_records.Unreadable as error:
+                        raise AwsError(f"{entry['Key']} cannot be unpacked: look into it, and delete it by hand") from error
                     if removed:
                         yield version, entry["IsLatest"], kept, removed
 
@@ -110,12 +114,24 @@ class Objects:
 
 def delete_all(bucket: str, prefix: str, old_only: bool = False) -> None:
     """Every version below the prefix, or only those that are no longer current; and the marks of deletion."""
-    for answer in pages("s3api", "list-object-versions", "--bucket", bucket, "--prefix", prefix):
-        if old_only:
-            answer = {**answer, "Versions": [entry for entry in answer.get("Versions") or [] if not entry["IsLatest"]]}
-        entries = listed(answer)
-        for begin in range(0, len(entries), OBJECTS_MAX):
-            portion = {"Objects": entries[begin : begin + OBJECTS_MAX], "Quiet": True}
-            errors = aws("s3api", "delete-objects", request={"Bucket": bucket, "Delete": portion}).get("Errors")
-            if errors:
-                raise AwsError(f"{len(errors)} objects under {prefix} could not be deleted: {errors[0].get('Code')}")
+    chosen = []
+    for answer in answers(bucket, prefix):
+        versions = [one for one in answer.get("Versions") or [] if not (old_only and one["IsLatest"])]
+        chosen.append({"Versions": versions, "DeleteMarkers": answer.get("DeleteMarkers")})
+    # The whole list first, and versions before marks: without its mark an old version would be current again.
+    _delete(bucket, [entry for answer in chosen for entry in listed({"Versions": answer["Versions"]})])
+    _delete(bucket, [entry for answer in chosen for entry in listed({"DeleteMarkers": answer["DeleteMarkers"]})])
+
+
+def delete_object(bucket: str, key: str) -> None:
+    """Every version of this one object."""
+    entries = [entry for answer in answers(bucket, key) for entry in listed(answer)]
+    _delete(bucket, [entry for entry in entries if entry["Key"] == key])
+
+
+def _delete(bucket: str, entries: list[dict[str, str]]) -> None:
+    for begin in range(0, len(entries), OBJECTS_MAX):
+        portion = {"Objects": entries[begin : begin + OBJECTS_MAX], "Quiet": True}
+        errors = aws("s3api", "delete-objects", request={"Bucket": bucket, "Delete": portion}).get("Errors")
+        if errors:
+            raise AwsError(f"{len(errors)} objects could not be deleted: {errors[0]['Key']}: {errors[0].get('Code')}")

@@ -15,13 +15,17 @@ from typing import Any
 
 import render
 from aws_cli import AwsError, aws
-from erase_objects import delete_all
+from erase_objects import delete_all, delete_object
+from versions import answers
 
 POLL_SECONDS = float(os.environ.get("HR_POLL_SECONDS", "2"))
 QUERY_SECONDS_MAX = 3600
 MAINTENANCE_SECONDS_MAX = 4 * 3600
 RUNS_MAX = 50  # OPTIMIZE and VACUUM do a part, and say that more is to be done.
 EXPIRE_SECONDS = 1  # For this one VACUUM.
+SNAPSHOT_SECONDS_USUAL = 432_000  # Athena's own.
+LIST_LAG_SECONDS = 8 * POLL_SECONDS  # The list of executions does not show a new one at once.
+CURATED = "curated/hr_readings/"
 
 
 def ask(sql: str, *parameters: str) -> list[list[str]]:
@@ -67,10 +71,26 @@ class Tables:
         self.bucket, self.database, self.table = (os.environ[name] for name in ("LAKE_BUCKET", "LAKE_DATABASE", "LAKE_TABLE"))
 
     def landed(self) -> int:
+        self._refuse_hidden_days()
         return int(ask(f"SELECT count(*) FROM {self.table} WHERE sensor_id = ?", self.sensor)[0][0])
+
+    def _refuse_hidden_days(self) -> None:
+        """A clock that ran ahead lands readings on days that the table does not show yet."""
+        shown = (os.environ["FIRST_DAY"], time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86_400)))
+        listed = aws("s3api", "list-objects-v2", "--bucket", self.bucket, "--prefix", "heart_rate_data/date=", "--delimiter", "/")
+        folders = [one["Prefix"] for one in listed.get("CommonPrefixes") or []]
+        hidden = [folder for folder in folders if not shown[0] <= folder.partition("=")[2].rstrip("/") <= shown[1]]
+        if hidden:
+            raise AwsError(f"the table shows {shown[0]} to {shown[1]} only, and there is {', '.join(hidden[:5])}: look there by hand")
+
+    def has_curated(self) -> bool:
+        """Whether there is, or was, a curated table whose files are still there."""
+        return self._curated_exists() or any(answer.get("Versions") for answer in answers(self.bucket, CURATED))
 
     def curated(self) -> int:
         if not self._curated_exists():
+            if self.has_curated():
+                raise AwsError(f"{CURATED} holds files of a table that is gone: run deploy.sh with the curated stack, or delete that folder")
             return 0
         return int(ask("SELECT count(*) FROM hr_readings WHERE sensor_id = ?", self.sensor)[0][0])
 
@@ -89,18 +109,28 @@ class Tables:
         """The same day, in a folder of its own: UNLOAD writes only where nothing is."""
         key = path.removeprefix(f"s3://{self.bucket}/")
         landed = re.findall(r"-\d{4}(?:-\d\d){5}-", key)
-        name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        name = hashlib.sha256(f"{self.sensor} {key}".encode()).hexdigest()[:16]
         folder = f"{key.rpartition('/')[0]}/rewritten{landed[-1] if landed else '-'}{name}/"
         # What an earlier, interrupted run left there would come twice.
         delete_all(self.bucket, folder)
         quoted = path.replace("'", "''")
-        ask(f"UNLOAD (SELECT {columns} FROM {self.table} WHERE \"$path\" = '{quoted}' AND sensor_id IS DISTINCT FROM '{self.sensor}') "
+        others = f"WHERE \"$path\" = '{quoted}' AND sensor_id IS DISTINCT FROM '{self.sensor}'"
+        expected = self._lines(others)
+        ask(f"UNLOAD (SELECT {columns} FROM {self.table} {others}) "
             f"TO 's3://{self.bucket}/{folder}' WITH (format = 'PARQUET', compression = 'GZIP')")
-        delete_all(self.bucket, key)
+        quoted_folder = f"s3://{self.bucket}/{folder}".replace("'", "''")
+        written = self._lines(f"WHERE starts_with(\"$path\", '{quoted_folder}')")
+        if written != expected:
+            raise AwsError(f"{key} holds {expected} lines of others, its replacement {written}: it stays. Is another erasure under way?")
+        delete_object(self.bucket, key)
+
+    def _lines(self, condition: str) -> int:
+        return int(ask(f"SELECT count(*) FROM {self.table} {condition}")[0][0])
 
     def erase_curated(self) -> None:
         if not self._curated_exists():
             return
+        wait_until_idle()
         ask(statement("erase.sql").replace("SENSOR_ID", self.sensor))
         repeatedly(statement("optimize.sql"))
         self._keep_snapshots(EXPIRE_SECONDS)
@@ -108,9 +138,9 @@ class Tables:
             time.sleep(EXPIRE_SECONDS + 1)
             repeatedly(statement("vacuum.sql"))
         finally:
-            self._keep_snapshots(int(os.environ["SNAPSHOT_SECONDS"]))
+            self._keep_snapshots(int(os.environ["SNAPSHOT_SECONDS"] or SNAPSHOT_SECONDS_USUAL))
         # The bucket keeps versions: what VACUUM deleted is still there.
-        delete_all(self.bucket, "curated/", old_only=True)
+        delete_all(self.bucket, CURATED, old_only=True)
 
     def _keep_snapshots(self, seconds: int) -> None:
         ask(f"ALTER TABLE hr_readings SET TBLPROPERTIES ('vacuum_max_snapshot_age_seconds' = '{seconds}')")
@@ -133,13 +163,18 @@ def run_maintenance() -> None:
     end = time.monotonic() + MAINTENANCE_SECONDS_MAX
     while (status := aws("stepfunctions", "describe-execution", "--execution-arn", run)["status"]) == "RUNNING":
         if time.monotonic() > end:
-            raise AwsError("the curated table's maintenance does not end")
+            aws("stepfunctions", "stop-execution", "--execution-arn", run)
+            raise AwsError("the curated table's maintenance does not end, and was stopped")
         time.sleep(POLL_SECONDS)
     if status != "SUCCEEDED":
         raise AwsError(f"the curated table's maintenance ended as {status}; status.sh says more. Nothing that is not merged is rewritten")
 
 
 def wait_until_idle() -> None:
+    """No run of the state machine is under way."""
+    if not os.environ["STATE_MACHINE"]:
+        return
+    time.sleep(LIST_LAG_SECONDS)
     end = time.monotonic() + MAINTENANCE_SECONDS_MAX
     running = ("--state-machine-arn", os.environ["STATE_MACHINE"], "--status-filter", "RUNNING")
     while aws("stepfunctions", "list-executions", *running).get("executions"):

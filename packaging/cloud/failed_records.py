@@ -9,11 +9,16 @@ import binascii
 import gzip
 import json
 import re
+import zlib
 from dataclasses import dataclass, replace
 
 GZIP_MAGIC = b"\x1f\x8b"
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # As src/reading.rs has it.
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+class Unreadable(Exception):
+    """The object is compressed, and broken."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,12 @@ class Failed:
 
 def unpacked(body: bytes) -> tuple[bytes, bool]:
     """The object's text, and whether it was compressed."""
-    return (gzip.decompress(body), True) if body.startswith(GZIP_MAGIC) else (body, False)
+    if not body.startswith(GZIP_MAGIC):
+        return body, False
+    try:
+        return gzip.decompress(body), True
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unreadable from error
 
 
 def packed(body: bytes, compressed: bool) -> bytes:

@@ -18,7 +18,10 @@ kept_streams() {
 }
 
 is_kept_stream() {
-    [ "$(aws kinesis list-tags-for-stream --stream-name "$1" --query "Tags[?Key=='$STACK_TAG'].Value" --output text)" = "$STACK" ]
+    local tag
+    tag=$(aws kinesis list-tags-for-stream --stream-name "$1" --query "Tags[?Key=='$STACK_TAG'].Value" --output text) ||
+        die "cannot tell whether the stream $1 is this stack's"
+    [ "$tag" = "$STACK" ]
 }
 
 # tagged TYPE: ARNs of what carries this stack's tag. The index still knows for a while what was deleted.
@@ -28,9 +31,13 @@ tagged() {
 }
 
 kept_buckets() {
-    local arn
+    local arn answer
     tagged s3 | while read -r arn; do
-        if aws s3api head-bucket --bucket "${arn##*:}" >/dev/null 2>&1; then echo "${arn##*:}"; fi
+        if answer=$(aws s3api head-bucket --bucket "${arn##*:}" 2>&1); then
+            echo "${arn##*:}"
+        else
+            [[ $answer == *"(404)"* ]] || die "cannot look at the bucket ${arn##*:}: $answer"
+        fi
     done
 }
 

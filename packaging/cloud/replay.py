@@ -131,8 +131,12 @@ def main(bucket: str, stream: str, prefix: str, *options: str) -> int:
             for one in answer.get("Contents") or [])
     try:
         # The whole list first: what is written back under errors/ meanwhile is not met again.
-        for key in list(keys):
-            replay.object(key)
+        for key in [key for key in keys if not key.endswith("/")]:
+            try:
+                replay.object(key)
+            except failed_records.Unreadable:
+                print(f"{key} cannot be unpacked: it stays", file=sys.stderr)
+                replay.left += 1
     except AwsError as error:
         print(f"replay.sh: {error}. What was sent so far is done with; run this again for the rest.", file=sys.stderr)
         return 1

@@ -219,7 +219,7 @@ show_changes() {
         case $replaced in True) replaced='  REPLACED' ;; Conditional) replaced='  may be replaced' ;; *) replaced= ;; esac
         printf '    %-7s %-28s %s%s\n' "$action" "$name" "$type" "$replaced"
         case " $DATA_TYPES " in
-            *" $type "*) [ "$action" != Remove ] && [ "$replaced" != '  REPLACED' ] || lost+=" $name" ;;
+            *" $type "*) [ "$action" != Remove ] && [ -z "$replaced" ] || lost+=" $name" ;;
         esac
     done <"$WORK/changes"
     if [ -n "$lost" ] && [ -z "$ALLOW_REPLACEMENT" ]; then

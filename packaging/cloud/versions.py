@@ -7,9 +7,22 @@
 
 import sys
 
-from aws_cli import AwsError, aws, pages
+from collections.abc import Iterator
+
+from aws_cli import AwsError, aws
 
 OBJECTS_MAX = 1000  # DeleteObjects takes no more in one call.
+
+
+def answers(bucket: str, prefix: str = "") -> Iterator[dict]:
+    """The listing of all versions, page by page as S3 gives it: the CLI's own paging leaves out marks of deletion."""
+    more: tuple[str, ...] = ()
+    while True:
+        answer = aws("s3api", "list-object-versions", "--no-paginate", "--bucket", bucket, "--prefix", prefix, *more)
+        yield answer
+        if not answer.get("IsTruncated"):
+            return
+        more = ("--key-marker", answer["NextKeyMarker"], "--version-id-marker", answer.get("NextVersionIdMarker") or "null")
 
 
 def listed(answer: dict) -> list[dict[str, str]]:
@@ -19,13 +32,13 @@ def listed(answer: dict) -> list[dict[str, str]]:
 
 
 def count(bucket: str) -> int:
-    return sum(len(listed(answer)) for answer in pages("s3api", "list-object-versions", "--bucket", bucket))
+    return sum(len(listed(answer)) for answer in answers(bucket))
 
 
 def delete(bucket: str) -> None:
     """Asks anew after each thousand: what was deleted is no longer in the list, so a second run goes on from there."""
     gone = 0
-    while entries := listed(aws("s3api", "list-object-versions", "--bucket", bucket, "--max-items", str(OBJECTS_MAX)))[:OBJECTS_MAX]:
+    while entries := listed(next(answers(bucket)))[:OBJECTS_MAX]:
         answer = aws("s3api", "delete-objects", request={"Bucket": bucket, "Delete": {"Objects": entries, "Quiet": True}})
         if errors := answer.get("Errors"):
             first = errors[0]

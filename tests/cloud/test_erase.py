@@ -8,7 +8,9 @@ which order they came and what the bucket held at that moment.
 import base64
 import gzip
 import json
+import sys
 
+import boto3
 import pytest
 
 import aws
@@ -45,8 +47,8 @@ def answer(words):
     if words[1] == "get-query-execution":
         return json.dumps({"QueryExecution": {"Status": status}})
     gone = any(one.startswith("UNLOAD" if "hr_table" in sql else "DELETE") for one in said)
-    value = "s3://lake/heart_rate_data/date=2026-11-20/hr_firehose-1-2026-11-20-10-00-00-old.parquet" if "$path" in sql else "0" if gone else "5"
-    rows = [] if "$path" in sql and gone else [{"Data": [{"VarCharValue": value}]}]
+    value = "s3://lake/heart_rate_data/date=2026-11-20/hr_firehose-1-2026-11-20-10-00-00-old.parquet" if "DISTINCT" in sql.split("FROM")[0] else "5" if "starts_with" in sql or not gone else "0"
+    rows = [] if "DISTINCT" in sql.split("FROM")[0] and gone else [{"Data": [{"VarCharValue": value}]}]
     return json.dumps({"ResultSet": {"Rows": [{"Data": [{"VarCharValue": "header"}]}, *rows]}})
 '''
 
@@ -73,7 +75,7 @@ def account(server):
     server.aws("s3api", "put-bucket-versioning", "--bucket", "lake", "--versioning-configuration", "Status=Enabled")
     server.aws("kinesis", "create-stream", "--stream-name", "readings", "--shard-count", "1")
     stack(server, "hr-gatewayd", {"Bucket": "lake", "StreamArn": "arn:aws:kinesis:ap-south-2:123456789012:stream/readings",
-                                  "Database": "hr_data", "Table": "hr_table", "WorkGroup": "people"})
+                                  "Database": "hr_data", "Table": "hr_table", "WorkGroup": "people", "FirstDay": "2025-01-01"})
     return server
 
 
@@ -220,3 +222,21 @@ def test_it_wants_the_name_typed_and_takes_only_a_name(account):
     nobody = account.script("erase-sensor.sh", SENSOR)
     assert nobody.returncode == 1 and "--yes" in nobody.stderr
     assert account.script("erase-sensor.sh", "adi' OR '1'='1", "--yes").returncode == 2
+
+
+def test_of_thousands_of_versions_only_the_current_ones_stay(account):
+    s3 = boto3.client("s3", region_name=aws.REGION, endpoint_url=account.url, aws_access_key_id="test", aws_secret_access_key="test")
+    for number in range(700):
+        key = f"curated/hr_readings/{number:04}"
+        s3.put_object(Bucket="lake", Key=key, Body=b"old")
+        if number % 3:
+            s3.delete_object(Bucket="lake", Key=key)
+        else:
+            s3.put_object(Bucket="lake", Key=key, Body=b"new")
+    code = "import erase_objects; erase_objects.delete_all('lake', 'curated/hr_readings/', old_only=True)"
+    run = account.run(sys.executable, "-B", "-c", code, environment={"PYTHONPATH": str(aws.CLOUD)})
+    assert run.returncode == 0, run.stderr
+    left = [answer for answer in s3.get_paginator("list_object_versions").paginate(Bucket="lake", Prefix="curated/hr_readings/")]
+    assert not any(answer.get("DeleteMarkers") for answer in left)
+    kept = [(entry["Key"][-4:], entry["IsLatest"]) for answer in left for entry in answer.get("Versions", [])]
+    assert kept == [(f"{number:04}", True) for number in range(0, 700, 3)]
