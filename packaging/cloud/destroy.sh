@@ -9,6 +9,7 @@
 #   --stack NAME     default hr-gatewayd
 #   --region, --profile   as the AWS CLI takes them
 #
+# The curated table goes with its catalogue; a later deploy.sh makes it again from what landed.
 # What stays costs money: the stream by the hour, the bucket by the byte, the key by the month. A later deploy.sh with
 # the same stack name uses it again. An index in OpenSearch goes with its domain; the lake has what was in it.
 # After a failure half-way, run the same command again. Nothing that the stack did not make is ever deleted.
@@ -51,6 +52,7 @@ list_what_goes() {
             echo "goes:   the stack $name ($status)"
         }
     done
+    [ ${#stacks[@]} -eq 0 ] || echo "goes:   the table hr_readings; a later deploy.sh makes it again from what landed"
     lines_of streams kept_streams
     lines_of buckets kept_buckets
     lines_of keys kept_keys
@@ -66,11 +68,9 @@ list_what_goes() {
     [ ${#buckets[@]} -eq 0 ] || printf '%-7s %s objects, old versions counted\n' $word "$objects"
 }
 
-# IAM deletes no user who has access keys, and add-gateway.sh made them outside of the stack.
+# delete_access_keys USER: IAM deletes nobody who has some, and add-gateway.sh made them.
 delete_access_keys() {
-    local user key found
-    load_stack "$STACK" || return 0
-    user=${OUTPUT[GatewayUserName]:-}
+    local user=$1 key found
     [ -n "$user" ] || return 0
     lines_of found aws iam list-access-keys --user-name "$user" --query 'AccessKeyMetadata[].[AccessKeyId]' --output text
     for key in "${found[@]}"; do
@@ -78,6 +78,14 @@ delete_access_keys() {
         aws iam delete-access-key --user-name "$user" --access-key-id "$key"
         echo "deleted: the access key $key of the gateways' user"
     done
+}
+
+# What was made beside the lake's stack and does not go with it. Nobody writes to the curated table any more; where its
+# files stayed, Athena would make no new one.
+make_way() {
+    load_stack "$STACK" || return 0
+    delete_access_keys "${OUTPUT[GatewayUserName]:-}"
+    [ -z "${OUTPUT[Bucket]:-}" ] || "$here/versions.py" delete "${OUTPUT[Bucket]}" curated/hr_readings/
 }
 
 # For good. The key last: without it nothing could be read.
@@ -116,7 +124,7 @@ confirm "$STACK" "This takes down the stacks above."
 [ -z "$delete_data" ] || confirm "$objects" "And it deletes ALL READINGS for good: $objects objects, and the stream."
 for name in "${stacks[@]}"; do
     echo "$name"
-    [ "$name" != "$STACK" ] || delete_access_keys
+    [ "$name" != "$STACK" ] || make_way
     delete_stack "$name"
 done
 [ -z "$delete_data" ] || delete_what_is_kept

@@ -2,7 +2,7 @@
 """Counts or deletes everything in a bucket, old versions and marks of deletion included.
 
     versions.py count BUCKET
-    versions.py delete BUCKET
+    versions.py delete BUCKET [PREFIX]
 """
 
 import sys
@@ -35,10 +35,10 @@ def count(bucket: str) -> int:
     return sum(len(listed(answer)) for answer in answers(bucket))
 
 
-def delete(bucket: str) -> None:
+def delete(bucket: str, prefix: str = "") -> None:
     """Asks anew after each thousand: what was deleted is no longer in the list, so a second run goes on from there."""
     gone = 0
-    while entries := listed(next(answers(bucket)))[:OBJECTS_MAX]:
+    while entries := listed(next(answers(bucket, prefix)))[:OBJECTS_MAX]:
         answer = aws("s3api", "delete-objects", request={"Bucket": bucket, "Delete": {"Objects": entries, "Quiet": True}})
         if errors := answer.get("Errors"):
             first = errors[0]
@@ -52,8 +52,8 @@ if __name__ == "__main__":
         match sys.argv[1:]:
             case ["count", bucket]:
                 print(count(bucket))
-            case ["delete", bucket]:
-                delete(bucket)
+            case ["delete", bucket, *prefix]:
+                delete(bucket, *prefix)
             case _:
                 sys.exit(__doc__)
     except AwsError as error:

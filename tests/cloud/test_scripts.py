@@ -284,6 +284,7 @@ def test_taken_down_the_readings_stay_and_are_found_again(account):
     assert account.script("deploy.sh", "--no-live").returncode == 0
     bucket = outputs(account)["Bucket"]
     account.aws("s3api", "put-object", "--bucket", bucket, "--key", "heart_rate_data/x", "--body", __file__)
+    account.aws("s3api", "put-object", "--bucket", bucket, "--key", "curated/hr_readings/data/x", "--body", __file__)
     rehearsal = account.script("destroy.sh", "--dry-run").stdout
     assert f"goes:   the stack {STACK}-curated" in rehearsal and f"stays:  the bucket {bucket}" in rehearsal
     nobody = account.script("destroy.sh")
@@ -294,6 +295,8 @@ def test_taken_down_the_readings_stay_and_are_found_again(account):
     assert run.returncode == 0, run.stderr
     assert re.findall(r"DELETE_COMPLETE +(\S+)", run.stdout) == [f"{STACK}-curated", STACK]
     assert stacks(account) == {}
+    # Made again from what landed; where its files stayed, Athena would make no new table.
+    assert [one["Key"] for one in account.aws("s3api", "list-objects-v2", "--bucket", bucket)["Contents"]] == ["heart_rate_data/x"]
     assert account.aws("kinesis", "list-streams")["StreamNames"] == ["hr-kinesis-stream"]
 
     again = account.script("deploy.sh", "--no-live", "--no-curated")
