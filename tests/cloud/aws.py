@@ -90,6 +90,21 @@ class Account:
         request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
         urllib.request.urlopen(request, timeout=30).close()
 
+    def stack(self, name: str, outputs: dict[str, str], parameters: Any = ()) -> None:
+        """A stack that only says where things are."""
+        template = {"Parameters": {key: {"Type": "String"} for key, _ in parameters}, "Resources": {"T": {"Type": "AWS::SNS::Topic"}},
+                    "Outputs": {key: {"Value": value} for key, value in outputs.items()}}
+        self.aws("cloudformation", "create-stack", "--stack-name", name, "--template-body", json.dumps(template), "--parameters",
+                 json.dumps([{"ParameterKey": key, "ParameterValue": value} for key, value in parameters]))
+
+    def lake(self, **outputs: str) -> None:
+        """A bucket with versions, a stream, and a lake's stack that says so and `outputs`."""
+        self.aws("s3api", "create-bucket", "--bucket", "lake", "--create-bucket-configuration", f"LocationConstraint={REGION}")
+        self.aws("s3api", "put-bucket-versioning", "--bucket", "lake", "--versioning-configuration", "Status=Enabled")
+        self.aws("kinesis", "create-stream", "--stream-name", "readings", "--shard-count", "1")
+        stream = f"arn:aws:kinesis:{REGION}:123456789012:stream/readings"
+        self.stack("hr-gatewayd", {"Bucket": "lake", "StreamArn": stream, **outputs})
+
     def close(self) -> None:
         for process in (self.process, self.server):
             process.terminate()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import aws
 import fleet
 import lake
 import search
@@ -45,6 +46,14 @@ def duck(delivered):
 def opensearch():
     with search.OpenSearch() as node:
         yield node
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """An AWS account; a test that needs it empty resets it."""
+    account = aws.Account(tmp_path_factory.mktemp("aws"))
+    yield account
+    account.close()
 
 
 @pytest.fixture(params=["trino", "duck"])

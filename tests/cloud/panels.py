@@ -83,3 +83,10 @@ class Panel:
             slot_ms = (self.end - self.start).total_seconds() * 1000 / part["%autointerval%"]
             return next((text for limit, text in ROUNDED if slot_ms <= limit), "1y")
         return {name: self._replaced(value) for name, value in part.items()}
+
+
+def put_templates(node: Any) -> None:
+    """The index templates, as setup.sh fills them for one node."""
+    for name in ("hr-readings", "hr-minutes"):
+        text = (FOLDER / "templates" / f"{name}.json").read_text().replace("@REPLICAS@", "0")
+        node.put(f"_index_template/{name}", json.loads(text))

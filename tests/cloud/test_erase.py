@@ -53,29 +53,11 @@ def answer(words):
 '''
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    account = aws.Account(tmp_path_factory.mktemp("aws"))
-    yield account
-    account.close()
-
-
-def stack(account, name, outputs, parameters=()):
-    template = {"Parameters": {key: {"Type": "String"} for key, _ in parameters}, "Resources": {"T": {"Type": "AWS::SNS::Topic"}},
-                "Outputs": {key: {"Value": value} for key, value in outputs.items()}}
-    account.aws("cloudformation", "create-stack", "--stack-name", name, "--template-body", json.dumps(template), "--parameters",
-                json.dumps([{"ParameterKey": key, "ParameterValue": value} for key, value in parameters]))
-
-
 @pytest.fixture
 def account(server):
     """What the lake's stack says, and a bucket with versions; no curated table, no index."""
     server.reset()
-    server.aws("s3api", "create-bucket", "--bucket", "lake", "--create-bucket-configuration", "LocationConstraint=ap-south-2")
-    server.aws("s3api", "put-bucket-versioning", "--bucket", "lake", "--versioning-configuration", "Status=Enabled")
-    server.aws("kinesis", "create-stream", "--stream-name", "readings", "--shard-count", "1")
-    stack(server, "hr-gatewayd", {"Bucket": "lake", "StreamArn": "arn:aws:kinesis:ap-south-2:123456789012:stream/readings",
-                                  "Database": "hr_data", "Table": "hr_table", "WorkGroup": "people", "FirstDay": "2025-01-01"})
+    server.lake(Database="hr_data", Table="hr_table", WorkGroup="people", FirstDay="2025-01-01")
     return server
 
 
@@ -165,7 +147,7 @@ def test_the_objects_keep_every_line_of_the_others(account, lines, tmp_path):
 
 def test_the_tables_are_merged_first_then_rewritten_and_expired(account, lines, tmp_path):
     machine = "arn:aws:states:ap-south-2:123456789012:stateMachine:hr-gatewayd-curated"
-    stack(account, "hr-gatewayd-curated", {"WorkGroup": "machines", "StateMachineArn": machine}, [("KeepSnapshotsDays", "7")])
+    account.stack("hr-gatewayd-curated", {"WorkGroup": "machines", "StateMachineArn": machine}, [("KeepSnapshotsDays", "7")])
     account.aws("scheduler", "create-schedule-group", "--name", "hr-gatewayd-curated")
     target = {"Arn": machine, "RoleArn": "arn:aws:iam::123456789012:role/x", "Input": '{"tidy": true}'}
     for name in ("merge", "tidy"):
@@ -201,7 +183,7 @@ def test_the_index_loses_the_readings_and_the_minutes(account, lines, tmp_path, 
     for index in ("hr-readings-2025.07", "hr-minutes-2025.07"):
         assert opensearch.count(index) > 0
     account.aws("secretsmanager", "create-secret", "--name", "master", "--secret-string", '{"username": "hr-admin", "password": "a word"}')
-    stack(account, "hr-gatewayd-live", {"Endpoint": opensearch.url, "MasterSecretArn": "master"})
+    account.stack("hr-gatewayd-live", {"Endpoint": opensearch.url, "MasterSecretArn": "master"})
     environment = account.with_fake(tmp_path, FAKE)
     run = account.script("erase-sensor.sh", SENSOR, "--yes", environment=environment)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -212,7 +194,7 @@ def test_the_index_loses_the_readings_and_the_minutes(account, lines, tmp_path, 
 
 def test_what_cannot_be_asked_is_not_called_erased(account, tmp_path):
     account.aws("secretsmanager", "create-secret", "--name", "master", "--secret-string", '{"username": "a", "password": "b"}')
-    stack(account, "hr-gatewayd-live", {"Endpoint": "http://127.0.0.1:9", "MasterSecretArn": "master"})
+    account.stack("hr-gatewayd-live", {"Endpoint": "http://127.0.0.1:9", "MasterSecretArn": "master"})
     run = account.script("erase-sensor.sh", SENSOR, "--yes", environment=account.with_fake(tmp_path, FAKE))
     assert run.returncode == 1
     assert "is this machine inside --viewer?" in run.stderr and "Not all is erased" in run.stdout

@@ -31,13 +31,6 @@ def answer(words):
 '''
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    account = aws.Account(tmp_path_factory.mktemp("aws"))
-    yield account
-    account.close()
-
-
 def stack(account, identity, certificate=""):
     """A stack that has the outputs that the lake's has."""
     account.reset()

@@ -65,9 +65,7 @@ def readings(gateway, sensor, from_s, to_s, bpm, step_s=1, **fields):
 def watched(opensearch):
     """Gateways that went well, and some that did not. A line's lag is a second."""
     opensearch.clear()
-    for name in ("hr-readings", "hr-minutes"):
-        text = (panels.FOLDER / "templates" / f"{name}.json").read_text().replace("@REPLICAS@", "0")
-        opensearch.put(f"_index_template/{name}", json.loads(text))
+    panels.put_templates(opensearch)
     here, gone = fleet.Gateway("here", "00000000000000aa"), fleet.Gateway("gone", "00000000000000bb")
     readings(here, "racing", 300, 0, 171)
     readings(here, "racing-each-ten-seconds", 300, 0, 155, step_s=10)

@@ -1,6 +1,5 @@
 """Each panel's own query against a real OpenSearch; its answers against what the lines come to without one."""
 
-import json
 import random
 import statistics
 from collections import Counter, defaultdict
@@ -29,9 +28,7 @@ ALL = (datetime(1969, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
 def documents(opensearch):
     """What is indexed: some lines never came, the rest took its time."""
     opensearch.clear()
-    for name in ("hr-readings", "hr-minutes"):
-        text = (panels.FOLDER / "templates" / f"{name}.json").read_text().replace("@REPLICAS@", "0")
-        opensearch.put(f"_index_template/{name}", json.loads(text))
+    panels.put_templates(opensearch)
     random_ = random.Random(1)
     lines = [line for line in fleet.small_fleet() if line["gateway_id"] != "living-room" or line["sequence"] not in MISSING]
     made = [indexed.document(line, round(random_.lognormvariate(7, 1))) for line in lines]

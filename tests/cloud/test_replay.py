@@ -11,7 +11,6 @@ import json
 
 import pytest
 
-import aws
 import fleet
 
 KEY = "errors/parquet/format-conversion-failed/2026-11-20/hr_firehose-1-2026-11-20-10-00-00-x"
@@ -34,23 +33,11 @@ def answer(words):
 '''
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    account = aws.Account(tmp_path_factory.mktemp("aws"))
-    yield account
-    account.close()
-
-
 @pytest.fixture
 def account(server):
     """A bucket and a stream, and a stack that only says where they are."""
     server.reset()
-    server.aws("s3api", "create-bucket", "--bucket", "lake", "--create-bucket-configuration", "LocationConstraint=ap-south-2")
-    server.aws("s3api", "put-bucket-versioning", "--bucket", "lake", "--versioning-configuration", "Status=Enabled")
-    server.aws("kinesis", "create-stream", "--stream-name", "readings", "--shard-count", "1")
-    template = {"Resources": {"T": {"Type": "AWS::SNS::Topic"}}, "Outputs": {
-        "Bucket": {"Value": "lake"}, "StreamArn": {"Value": "arn:aws:kinesis:ap-south-2:123456789012:stream/readings"}}}
-    server.aws("cloudformation", "create-stack", "--stack-name", "hr-gatewayd", "--template-body", json.dumps(template))
+    server.lake()
     return server
 
 

@@ -24,13 +24,6 @@ SOURCED = sorted(path for path in aws.CLOUD.glob("*.sh"))
 STACK = "hr-gatewayd"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    account = aws.Account(tmp_path_factory.mktemp("aws"))
-    yield account
-    account.close()
-
-
 @pytest.fixture
 def account(server):
     server.reset()
