@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
+use hr_gateway::queue::ReadingQueue;
 use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::reading::{Body, Epoch, Item};
-use hr_gateway::wire::{Envelope, write_line};
+use hr_gateway::wire::write_line;
 use support::draining::open;
 use support::{measurement, moment, reading, sensor};
 
@@ -26,13 +27,13 @@ fn per_reading(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("per reading");
     let payload = HeartRateMeasurement { rr_intervals: vec![RrInterval(850); 2], ..measurement(72) }.encode();
     group.bench_function("parse", |b| b.iter(|| HeartRateMeasurement::parse(black_box(&payload))));
-    let envelope = Envelope { gateway: "living-room".parse().unwrap(), epoch: Epoch(1) };
+    let envelope = support::envelope("living-room", Epoch(1));
     let one = item(48_151);
     let mut line = Vec::with_capacity(512);
     group.bench_function("wire line", |b| {
         b.iter(|| {
             line.clear();
-            write_line(black_box(&one), &envelope, &[], &mut line);
+            write_line(black_box(&one), &envelope, &mut line);
         });
     });
     let items: Vec<Item> = (1..=500).map(item).collect();

@@ -89,8 +89,7 @@ mod system {
     }
 
     impl SystemClock {
-        /// A clock that counts as unsynchronized until [`poll_synchronized`](Self::poll_synchronized)
-        /// says otherwise, or from the start with [`Synchronization::Trusted`].
+        /// A clock that counts as unsynchronized until it is [confirmed](Self::confirm), or from the start with [`Synchronization::Trusted`].
         pub fn new(source: Synchronization) -> std::io::Result<Self> {
             let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
             let boot = u128::from_str_radix(&text.trim().replace('-', ""), 16)
@@ -117,15 +116,16 @@ mod system {
             }
         }
 
-        /// Asks the system once, blocking for up to 5 s. When the clock has become synchronized, `keep`
-        /// stores the boot's anchor first: who sees a synchronized clock finds it. Returns whether it has.
-        pub fn poll_synchronized<E>(&self, keep: impl FnOnce(Anchor) -> Result<(), E>) -> Result<bool, E> {
-            if self.is_synchronized() || !system_is_synchronized() {
-                return Ok(false);
-            }
-            let kept = keep(Anchor { boot: self.boot, offset_ms: self.now().offset_ms() });
+        /// Asks the system once, blocking for up to 5 s. When the clock has become synchronized, returns the
+        /// boot's anchor, to be stored before that is [confirmed](Self::confirm).
+        pub fn ask_system(&self) -> Option<Anchor> {
+            let became = !self.is_synchronized() && system_is_synchronized();
+            became.then(|| Anchor { boot: self.boot, offset_ms: self.now().offset_ms() })
+        }
+
+        /// From now on the clock counts as synchronized.
+        pub fn confirm(&self) {
             self.synchronized.store(true, Ordering::Relaxed);
-            kept.map(|()| true)
         }
 
         /// Wall clock minus time since boot, milliseconds, of the clock that readings go by: as it is if it

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -32,12 +32,12 @@ use crate::config::Config;
 use crate::control::Server;
 use crate::drainer::batch::Limits;
 use crate::drainer::settle::CallError;
-use crate::drainer::{Drainer, DrainerView, RecordSink, blocking};
+use crate::drainer::{Drainer, DrainerView, RecordSink};
 use crate::ingest::{Ingest, Tracker};
-use crate::queue::{QueueError, ReadingQueue};
+use crate::queue::QueueError;
+use crate::queue::handle::Handle;
 use crate::reading::SensorId;
 use crate::service_manager;
-use crate::wire::Envelope;
 use heartbeat::Heartbeat;
 
 /// Everything stops within this time; below the unit's `TimeoutStopSec`.
@@ -50,15 +50,13 @@ pub struct Gateway {
     /// Sections that the tasks read.
     pub config: Config,
     /// The queue.
-    pub queue: Arc<dyn ReadingQueue>,
+    pub queue: Handle,
     /// Where it is drained to; without one, readings wait.
     pub sink: Option<Arc<dyn RecordSink>>,
     /// Where notifications come from.
     pub source: Box<dyn NotificationSource>,
     /// The machine's clocks.
     pub clock: SystemClock,
-    /// What all lines have in common.
-    pub envelope: Envelope,
     /// The socket for `hr-gatewayd queue`, if wanted.
     pub control_socket: Option<PathBuf>,
     /// Who streams.
@@ -108,7 +106,6 @@ impl GatewayError {
 impl Gateway {
     /// Runs until `stop`, or until a finite source has ended and the queue is drained.
     pub async fn run(self, stop: CancellationToken) -> Result<(), GatewayError> {
-        let appended = Arc::new(Notify::new());
         let (failing, failing_seen) = watch::channel(None::<CallError>);
         let drainer_view = Arc::new(DrainerView::default());
         let ingest_rounds = Arc::new(AtomicU64::new(0));
@@ -117,9 +114,8 @@ impl Gateway {
 
         let ingest = Ingest {
             queue: self.queue.clone(),
-            tracker: Tracker::new(&self.config.session, &self.queue.ledger()),
+            tracker: Tracker::new(&self.config.session, &self.queue.ledger().await),
             commit_interval: self.config.queue.commit_interval.0,
-            appended: appended.clone(),
             rounds: ingest_rounds.clone(),
         };
         let heartbeat = Heartbeat {
@@ -132,22 +128,14 @@ impl Gateway {
             source_rounds: self.source_rounds,
             ledger_interval: self.config.log.ledger_interval.0,
             config_path: self.config_path,
-            appended: appended.clone(),
         };
-        let control = self.control_socket.map(|socket| Server {
-            socket,
-            queue: self.queue.clone(),
-            envelope: self.envelope.clone(),
-            appended: appended.clone(),
-        });
+        let control = self.control_socket.map(|socket| Server { socket, queue: self.queue.clone() });
         let drainer = self.sink.map(|sink| Drainer {
             queue: self.queue.clone(),
             sink,
             clock: self.clock,
-            envelope: self.envelope,
             limits: Limits::from_config(&self.config.drain),
             order: self.config.drain.order,
-            appended,
             view: drainer_view.clone(),
             failing,
             random: fastrand::Rng::new(),
@@ -197,17 +185,17 @@ impl Gateway {
         heartbeat.abort().await;
         control.abort().await;
         let queue = self.queue;
-        let mut sync = Task::spawn("queue", async { blocking(move || queue.sync()).await });
-        result.and(sync.stopped_by(deadline).await)
+        let mut close = Task::spawn("queue", async move { queue.close().await });
+        result.and(close.stopped_by(deadline).await)
     }
 }
 
 /// Waits until the queue is empty, or nothing was accepted for [`DRAIN_PATIENCE`].
-async fn drained(queue: &Arc<dyn ReadingQueue>, view: &DrainerView) {
+async fn drained(queue: &Handle, view: &DrainerView) {
     const LOOK_EVERY: Duration = Duration::from_millis(20);
     let mut accepted = 0;
     let mut progress_at = Instant::now();
-    while queue.ledger().depth() > 0 && progress_at.elapsed() < DRAIN_PATIENCE {
+    while queue.depth() > 0 && progress_at.elapsed() < DRAIN_PATIENCE {
         let now = view.accepted.load(Ordering::Relaxed);
         if std::mem::replace(&mut accepted, now) != now {
             progress_at = Instant::now();

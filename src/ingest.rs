@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, error, info, trace, warn};
 
 use crate::ble::{EVENTS_MAX, SourceEvent, SourceEventKind};
 use crate::config::SessionConfig;
-use crate::drainer::blocking;
 use crate::heart_rate::HeartRateMeasurement;
+use crate::queue::handle::Handle;
 use crate::queue::ledger::Ledger;
-use crate::queue::{Appended, QueueError, ReadingQueue};
+use crate::queue::{Appended, QueueError};
 use crate::reading::{Body, Content, Gap, GapReason, Moment, Observation, SensorId};
 
 /// Turns events into observations.
@@ -125,13 +125,11 @@ impl Tracker {
 /// The append side of the queue.
 pub struct Ingest {
     /// The queue.
-    pub queue: Arc<dyn ReadingQueue>,
+    pub queue: Handle,
     /// Sessions and gaps.
     pub tracker: Tracker,
     /// Wait so long for more before a commit.
     pub commit_interval: Duration,
-    /// Rung after each append.
-    pub appended: Arc<Notify>,
     /// Rounds of the loop: the watchdog's proof of life.
     pub rounds: Arc<AtomicU64>,
 }
@@ -155,11 +153,9 @@ impl Ingest {
             let closed = arrived.is_empty();
             arrived.drain(..).for_each(|event| self.tracker.handle(event, &mut observations));
             if !observations.is_empty() {
-                let queue = self.queue.clone();
                 let batch = std::mem::take(&mut observations);
                 reporter.count_malformed(&batch);
-                let appended = blocking(move || queue.append(&batch)).await?;
-                self.appended.notify_one();
+                let appended = self.queue.append(batch).await?;
                 reporter.report(&appended);
                 for (sensor, session) in appended.sessions_begun {
                     info!(%sensor, session, "session begins");

@@ -77,14 +77,58 @@ name_type! {
     SensorId
 }
 
-/// Identifies one store for ever: random, renewed whenever a store is created. With it a `reading_id`
-/// stays unique even if a gateway is wiped and its sequence starts again.
+/// Begins the ids of one [`Origin`]: random. With it a `reading_id` stays unique even if a gateway is
+/// wiped, or its store put back to an earlier state, and its sequence starts again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Where ids come from. Each opening of a queue for writing begins an origin, so that no state to which
+/// a disk was put back can lead to an id that was given before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The first sequence that belongs to it; the next origin's ends it.
+    pub first_sequence: u64,
+    /// What its ids begin with.
+    pub epoch: Epoch,
+    /// The gateway that its readings were taken by.
+    pub gateway: GatewayId,
+}
+
+/// The origins of all sequences of a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origins(Arc<[Origin]>);
+
+impl Origins {
+    /// Ordered by first sequence; of two with the same one, which the first never used, the last holds.
+    /// `None` if there is none.
+    pub fn new(mut origins: Vec<Origin>) -> Option<Self> {
+        origins.sort_by_key(|origin| origin.first_sequence);
+        origins.reverse();
+        origins.dedup_by_key(|origin| origin.first_sequence);
+        origins.reverse();
+        (!origins.is_empty()).then(|| Self(origins.into()))
+    }
+
+    /// The origin of `sequence`; the first one also for what comes before it.
+    pub fn of(&self, sequence: u64) -> &Origin {
+        let after = self.0.partition_point(|origin| origin.first_sequence <= sequence);
+        &self.0[after.saturating_sub(1)]
+    }
+
+    /// The origin that new readings belong to.
+    pub fn newest(&self) -> &Origin {
+        &self.0[self.0.len() - 1]
+    }
+
+    /// All of them, ascending.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Origin> {
+        self.0.iter()
     }
 }
 

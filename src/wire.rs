@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Anchor, ClockQuality};
 use crate::heart_rate::RrInterval;
-use crate::reading::{Body, Epoch, GapReason, GatewayId, Item};
+use crate::reading::{Body, GapReason, Item, Origins};
 
 /// The version of the line's meaning that this build writes.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What all lines of one queue have in common.
-#[derive(Debug, Clone)]
+/// What a queue knows beside its items that their lines need.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// This gateway's name.
-    pub gateway: GatewayId,
-    /// The queue's epoch.
-    pub epoch: Epoch,
+    /// Whose readings they are, and how their ids begin.
+    pub origins: Origins,
+    /// How boots that began with a wrong clock are corrected.
+    pub anchors: Vec<Anchor>,
 }
 
 /// A line, field by field. The order of the fields is the order on the wire.
@@ -78,17 +78,18 @@ impl WireRecord<'_> {
     }
 }
 
-/// Appends the line of `item` to `out`, its time resolved with `anchors`.
-pub fn write_line(item: &Item, envelope: &Envelope, anchors: &[Anchor], out: &mut Vec<u8>) {
-    let (taken_ms, clock) = clock::resolve(&item.taken, anchors);
+/// Appends the line of `item` to `out`.
+pub fn write_line(item: &Item, envelope: &Envelope, out: &mut Vec<u8>) {
+    let (taken_ms, clock) = clock::resolve(&item.taken, &envelope.anchors);
     let timestamp = Timestamp::from_ms(taken_ms);
-    let reading_id = format!("{}-{}", envelope.epoch, item.sequence);
-    let session_id = format!("{}-s{}", envelope.epoch, item.session);
+    let origin = envelope.origins.of(item.sequence);
+    let reading_id = format!("{}-{}", origin.epoch, item.sequence);
+    let session_id = format!("{}-s{}", envelope.origins.of(item.session).epoch, item.session);
     let mut record = WireRecord {
         timestamp: timestamp.as_str().into(),
         heart_rate: None,
         reading_id: reading_id.into(),
-        gateway_id: envelope.gateway.as_str().into(),
+        gateway_id: origin.gateway.as_str().into(),
         sensor_id: item.sensor.as_str().into(),
         session_id: session_id.into(),
         sequence: item.sequence,
@@ -111,7 +112,7 @@ pub fn write_line(item: &Item, envelope: &Envelope, anchors: &[Anchor], out: &mu
                 measurement.rr_intervals.iter().map(|rr: &RrInterval| rr.as_ms()).collect();
         }
         Body::Gap(gap) => {
-            let (start_ms, _) = clock::resolve(&gap.start, anchors);
+            let (start_ms, _) = clock::resolve(&gap.start, &envelope.anchors);
             record.gap_reason = Some(gap.reason);
             record.gap_start = Some(Timestamp::from_ms(start_ms).as_str().to_owned().into());
             record.gap_end = Some(timestamp.as_str().into());

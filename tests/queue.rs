@@ -9,3 +9,5 @@ mod durable;
 #[path = "queue/model.rs"]
 mod model;
 mod support;
+#[path = "queue/witness.rs"]
+mod witness;

@@ -15,10 +15,10 @@ use hr_gateway::config::DrainOrder;
 use hr_gateway::drainer::RecordSink;
 use hr_gateway::drainer::batch::Record;
 use hr_gateway::drainer::settle::{CallError, EntryVerdict, classify};
+use hr_gateway::queue::handle::Handle;
 use hr_gateway::queue::model::ModelQueue;
-use hr_gateway::queue::{ReadingQueue, status};
 use hr_gateway::reading::Epoch;
-use support::draining::{Draining, UNBOUNDED};
+use support::draining::{Draining, UNBOUNDED, gateway};
 use support::reading;
 
 /// Seeds that once failed, and the first ones.
@@ -94,7 +94,7 @@ impl RecordSink for Sink {
 
 async fn simulate(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let queue: Arc<dyn ReadingQueue> = Arc::new(ModelQueue::new(UNBOUNDED, Epoch(seed)));
+    let queue = Handle::in_place(Box::new(ModelQueue::new(UNBOUNDED, gateway(), Epoch(seed))));
     let sink = Arc::new(Sink {
         random: Mutex::new(random.fork()),
         weather: Mutex::new(Weather::Fine),
@@ -123,24 +123,25 @@ async fn simulate(seed: u64) {
         }
         for _second in 0..60 {
             let names = ["watch", "strap-1", "strap-22"];
-            names.iter().for_each(|name| _ = queue.append(&[reading(name, second)]).unwrap());
+            for name in names {
+                queue.append(vec![reading(name, second)]).await.unwrap();
+            }
             second += 1;
-            draining.appended.notify_one();
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert!(queue.ledger().balances(), "seed {seed}");
+            assert!(queue.ledger().await.balances(), "seed {seed}");
         }
     }
     *sink.weather.lock().unwrap() = Weather::Fine;
     // A blocked sink is tried again within a minute.
     let limit = tokio::time::Instant::now() + Duration::from_secs(600);
-    while queue.ledger().depth() > 0 {
-        assert!(tokio::time::Instant::now() < limit, "seed {seed}: {:?} left", queue.ledger().totals());
+    while queue.depth() > 0 {
+        assert!(tokio::time::Instant::now() < limit, "seed {seed}: {} left", queue.depth());
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     draining.stop().await;
 
-    let readings = queue.ledger().totals().readings;
-    assert!(status(&*queue).unwrap().balances, "seed {seed}");
+    let readings = queue.ledger().await.totals().readings;
+    assert!(queue.status().await.unwrap().balances, "seed {seed}");
     assert_eq!(readings.received, HOURS * 3_600 * 3, "seed {seed}");
     let accepted = sink.accepted.lock().unwrap();
     assert_eq!(readings.delivered, accepted.len() as u64, "seed {seed}: delivered is what the sink has");

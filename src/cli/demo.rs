@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{self, Interrupts};
+use super::run::Interrupts;
 use super::{EXIT_UNBALANCED, Failure};
 use crate::ble::recording;
 use crate::ble::simulator::{Script, Simulator};
@@ -23,12 +23,12 @@ use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
 use crate::drainer::settle::{CallError, EntryVerdict};
 use crate::gateway::Gateway;
-use crate::queue::ReadingQueue;
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::DurableQueue;
+use crate::queue::handle::Handle;
 use crate::queue::segment::SegmentCodec;
 use crate::reading::SensorId;
-use crate::wire::{Envelope, WireRecord};
+use crate::wire::WireRecord;
 
 /// The region of a demo's endpoint where none is given: test servers take any.
 const DEMO_REGION: &str = "us-east-1";
@@ -87,8 +87,9 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     let (sink, place) = sink(&args, &config, &folder).await;
     let sink = if args.quiet { sink } else { Arc::new(Shown { sink }) };
     let capacity = Capacity { disk_headroom: 0, ..Capacity::from_config(&config.queue) };
-    let queue = DurableQueue::open(&folder.path.join("queue"), capacity, SegmentCodec::default())?.queue;
-    let queue: Arc<dyn ReadingQueue> = Arc::new(queue);
+    let gateway = "demo-gateway".parse()?;
+    let opened = DurableQueue::open(&folder.path.join("queue"), capacity, SegmentCodec::default(), &gateway)?;
+    let queue = Handle::spawn(Box::new(opened.queue))?;
     let clock = SystemClock::new(config.clock.synchronization)?;
     let watches: Vec<SensorId> =
         (1..=args.sensors).map(|n| format!("demo-watch-{n}").parse()).collect::<Result<_, _>>()?;
@@ -97,7 +98,6 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
 
     let stop = CancellationToken::new();
     let gateway = Gateway {
-        envelope: Envelope { gateway: "demo-gateway".parse()?, epoch: queue.epoch() },
         queue: queue.clone(),
         sink: Some(sink),
         source: Box::new(Simulator {
@@ -124,7 +124,7 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
             running.await
         }
     };
-    let status = run::status_of(queue).await?;
+    let status = queue.status().await?;
     let left_behind = status.totals.readings.queued
         + status.totals.gap_records.queued
         + status.totals.readings.dead_lettered

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::mpsc;
 
 use super::{Failure, layers, run};
 use crate::config::Config;
 use crate::control::{self, ControlError, Reply, Request, Selection};
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::DurableQueue;
-use crate::queue::{QueueError, ReadingQueue, Status};
-use crate::wire::{Envelope, WireRecord};
+use crate::queue::handle::Handle;
+use crate::queue::{ReadingQueue, Status};
+use crate::wire::WireRecord;
 
 /// `queue`
 #[derive(Debug, Args)]
@@ -112,6 +114,7 @@ fn perform(
     // A gateway that starts or stops has its store open and its socket not yet, or no longer.
     const TRIES: u32 = 50;
     const PAUSE: Duration = Duration::from_millis(100);
+    const REPLIES_AHEAD: usize = 64;
     let path = &config.queue.path;
     let mut tries = 0;
     let queue = loop {
@@ -125,21 +128,44 @@ fn perform(
             };
             return Err(format!("no queue at {}: {error}; {hint}", path.display()).into());
         }
-        let capacity = Capacity::from_config(&config.queue);
-        match DurableQueue::open_existing(path, capacity, run::codec(&config.queue)?) {
-            Err(QueueError::InUse(_)) if tries < TRIES => tries += 1,
+        match open(config, request) {
+            Err(failure) if tries < TRIES && failure.is_queue_in_use() => tries += 1,
             opened => break opened?,
         }
         std::thread::sleep(PAUSE);
     };
-    let envelope = Envelope { gateway: run::gateway_id(config)?, epoch: queue.epoch() };
-    let count = control::execute(&queue, &envelope, request, hear)?;
-    if queue.unreadable() > 0 {
-        eprintln!("{} segments cannot be read and were passed over", queue.unreadable());
-    }
+    let queue = Handle::in_place(queue);
+    let (say, mut said) = mpsc::channel(REPLIES_AHEAD);
+    let answer = async {
+        let done = control::execute(&queue, request, &say).await;
+        drop(say);
+        done
+    };
+    let pass_on = async {
+        while let Some(reply) = said.recv().await {
+            hear(reply)?;
+        }
+        Ok(())
+    };
+    let (count, ()) = super::block_on(async { tokio::try_join!(answer, pass_on) })?;
+    super::block_on(queue.close())?;
     drop(queue);
     give_back_to_owner(path)?;
     Ok(count)
+}
+
+/// The queue of a stopped gateway: as the daemon would open it where something is to be changed.
+fn open(config: &Config, request: &Request) -> Result<Box<dyn ReadingQueue>, Failure> {
+    let capacity = Capacity::from_config(&config.queue);
+    let (path, codec, gateway) = (&config.queue.path, run::codec(&config.queue)?, run::gateway_id(config)?);
+    Ok(match request {
+        Request::Status | Request::Export | Request::DeadLetters => {
+            Box::new(DurableQueue::open_existing(path, capacity, codec, &gateway)?)
+        }
+        Request::Requeue(_) | Request::Drop(_) => {
+            Box::new(DurableQueue::open(path, capacity, codec, &gateway)?.queue)
+        }
+    })
 }
 
 /// What root wrote into the daemon's folder must stay the daemon's.

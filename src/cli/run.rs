@@ -16,17 +16,18 @@ use crate::ble::bluez::{BluezSource, Wanted};
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, DEFAULT_PATH, QueueConfig};
 use crate::control;
+use crate::drainer::RecordSink;
 use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
-use crate::drainer::{RecordSink, blocking};
 use crate::gateway::{self, Gateway};
+use crate::queue::ReadingQueue;
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::{DurableQueue, Opened};
+use crate::queue::handle::Handle;
 use crate::queue::segment::SegmentCodec;
-use crate::queue::{self, QueueError, ReadingQueue};
+use crate::queue::witness::{Finding, WentBack};
 use crate::reading::GatewayId;
 use crate::service_manager;
-use crate::wire::Envelope;
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again: sensors come and go without
 /// touching the others; any other change restarts the gateway within the process.
@@ -61,9 +62,8 @@ async fn serve(
     config_path: Option<PathBuf>,
     signals: &mut Signals,
 ) -> Result<Option<Config>, Failure> {
-    let queue = open_soon(&config.queue).await?;
+    let queue = open_soon(&config).await?;
     let clock = SystemClock::new(config.clock.synchronization)?;
-    let envelope = Envelope { gateway: gateway_id(&config)?, epoch: queue.epoch() };
     let wanted = Wanted { sensors: config.sensor.clone(), bluetooth: config.bluetooth.clone() };
     let (wanted, wanted_seen) = watch::channel(wanted);
     let (states, states_seen) = watch::channel(Default::default());
@@ -73,9 +73,11 @@ async fn serve(
     if sink.is_none() {
         warn!("nothing to drain to: {}", gateway::what_to_write(&file));
     }
+    let envelope = queue.envelope().await;
+    let origin = envelope.origins.newest();
     info!(
-        gateway = %envelope.gateway, epoch = %envelope.epoch, sensors = config.sensor.len(),
-        queued = queue.ledger().depth(), "gateway running"
+        gateway = %origin.gateway, epoch = %origin.epoch, sensors = config.sensor.len(),
+        queued = queue.depth(), "gateway running"
     );
     let gateway = Gateway {
         queue,
@@ -89,7 +91,6 @@ async fn serve(
             discover_fails: false,
         }),
         clock,
-        envelope,
         control_socket: Some(control::socket_path(&config.queue.path)),
         states: states_seen,
         source_rounds: Some(rounds),
@@ -161,33 +162,70 @@ impl Interrupts {
 
 /// [`open`], patient with a gateway of this process that has just ended: a request or a look at the
 /// clock may still hold its store for a moment.
-async fn open_soon(config: &QueueConfig) -> Result<Arc<dyn ReadingQueue>, Failure> {
+async fn open_soon(config: &Config) -> Result<Handle, Failure> {
     const TRIES: u32 = 50;
     const PAUSE: Duration = Duration::from_millis(100);
     let mut tries = 0;
     loop {
         match open(config) {
             Err(failure) if tries < TRIES && failure.is_queue_in_use() => tries += 1,
-            result => return result,
+            opened => return Ok(Handle::spawn(opened?)?),
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Opens the configured queue, and says so if a damaged one was set aside.
-fn open(config: &QueueConfig) -> Result<Arc<dyn ReadingQueue>, Failure> {
-    let codec = codec(config)?;
-    let Opened { queue, set_aside } = DurableQueue::open(&config.path, Capacity::from_config(config), codec)?;
-    if let Some(aside) = set_aside {
+/// Opens the configured queue, and says what was found wrong with it.
+fn open(config: &Config) -> Result<Box<dyn ReadingQueue>, Failure> {
+    let codec = codec(&config.queue)?;
+    let capacity = Capacity::from_config(&config.queue);
+    let opened = DurableQueue::open(&config.queue.path, capacity, codec, &gateway_id(config)?)?;
+    report(&opened);
+    Ok(Box::new(opened.queue))
+}
+
+fn report(opened: &Opened) {
+    if let Some(aside) = &opened.set_aside {
+        let aside = aside.path.display();
         error!(
             error_class = "storage",
-            "the queue's store was damaged: it was set aside as {} and a new one begun; what it held undelivered \
-             can be had with `hr-gatewayd queue export --path {}`",
-            aside.display(),
-            aside.display()
+            "the queue's store was damaged: it was set aside as {aside} and a new one begun; what it held undelivered \
+             can be had with `hr-gatewayd queue export --path {aside}`"
         );
     }
-    Ok(Arc::new(queue))
+    match opened.finding {
+        Finding::Sound => {}
+        Finding::WentBack(back) => report_went_back(&back),
+        Finding::NoWitness => error!(
+            error_class = "storage",
+            "the queue's witness is missing, damaged or of another history: whether readings were lost before this start cannot be told; \
+             no id is given twice, and a new witness was begun"
+        ),
+        Finding::OldWitness => warn!(
+            error_class = "storage",
+            "the queue's witness is older than the queue, as if it had been put back from a backup: nothing is known \
+             to be lost, and no id is given twice"
+        ),
+    }
+}
+
+fn report_went_back(back: &WentBack) {
+    let WentBack { first, last, first_missing } = *back;
+    let missing = back.missing();
+    let lost = match missing {
+        0 => "all of them had left the queue, so nothing is missing".to_owned(),
+        count => {
+            format!("{count} of them ({first_missing} to {last}) had not left the queue and are missing")
+        }
+    };
+    error!(
+        error_class = "storage",
+        first,
+        last,
+        missing,
+        "the queue went back in time (a backup or disk image put in its place, or damage): sequences {first} to {last} \
+         were taken in once and are not in it; {lost}. New readings go on after them under a new epoch: no id is given twice"
+    );
 }
 
 pub(super) fn codec(config: &QueueConfig) -> Result<SegmentCodec, ConfigError> {
@@ -238,9 +276,4 @@ pub(super) fn gateway_id(config: &Config) -> Result<GatewayId, Failure> {
 
 fn machine_id() -> String {
     std::fs::read_to_string(Path::new("/etc/machine-id")).unwrap_or_default().trim().to_owned()
-}
-
-/// [`queue::status`] off the async threads.
-pub(super) async fn status_of(queue: Arc<dyn ReadingQueue>) -> Result<queue::Status, QueueError> {
-    blocking(move || queue::status(&*queue)).await
 }

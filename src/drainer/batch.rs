@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use crate::clock::Anchor;
 use crate::config::{DrainConfig, RECORD_READINGS_MAX};
 use crate::reading::{Item, SensorId};
 use crate::wire::{self, Envelope};
@@ -85,13 +84,7 @@ impl Limits {
 }
 
 /// Packs `items` by sensor. Lines of a record ascend by sequence, whatever the order of `items`.
-pub fn pack(
-    items: Vec<Item>,
-    envelope: &Envelope,
-    anchors: &[Anchor],
-    clock_offset_ms: i64,
-    readings_max: usize,
-) -> Vec<Record> {
+pub fn pack(items: Vec<Item>, envelope: &Envelope, clock_offset_ms: i64, readings_max: usize) -> Vec<Record> {
     let mut groups: Vec<(SensorId, Vec<Item>)> = Vec::new();
     let mut records = Vec::new();
     for item in items {
@@ -103,22 +96,16 @@ pub fn pack(
         let group = &mut groups[index].1;
         group.push(item);
         if group.len() == readings_max {
-            write_records(std::mem::take(group), envelope, anchors, clock_offset_ms, &mut records);
+            write_records(std::mem::take(group), envelope, clock_offset_ms, &mut records);
         }
     }
     for (_, group) in groups {
-        write_records(group, envelope, anchors, clock_offset_ms, &mut records);
+        write_records(group, envelope, clock_offset_ms, &mut records);
     }
     records
 }
 
-fn write_records(
-    mut items: Vec<Item>,
-    envelope: &Envelope,
-    anchors: &[Anchor],
-    clock_offset_ms: i64,
-    records: &mut Vec<Record>,
-) {
+fn write_records(mut items: Vec<Item>, envelope: &Envelope, clock_offset_ms: i64, records: &mut Vec<Record>) {
     items.sort_unstable_by_key(|item| item.sequence);
     let mut items = items.into_iter().peekable();
     while let Some(first) = items.peek() {
@@ -127,7 +114,7 @@ fn write_records(
         while record.data.len() < RECORD_BYTES_MAX
             && let Some(item) = items.next()
         {
-            wire::write_line(&item, envelope, anchors, &mut record.data);
+            wire::write_line(&item, envelope, &mut record.data);
             record.sequences.push(item.sequence);
         }
         records.push(record);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -26,9 +26,9 @@ use tracing::{error, info, warn};
 use crate::clock::SystemClock;
 use crate::config::DrainOrder;
 use crate::fault;
+use crate::queue::QueueError;
+use crate::queue::handle::Handle;
 use crate::queue::sequence_set::SequenceSet;
-use crate::queue::{QueueError, ReadingQueue};
-use crate::wire::Envelope;
 use batch::{Limits, Record, pack};
 use dispatch::{Batch, Dispatcher, Step};
 use settle::{CallError, EntryVerdict, ErrorClass, Settlement, Transition, advice};
@@ -54,19 +54,15 @@ pub struct DrainerView {
 /// The remove side of the queue, and the sink.
 pub struct Drainer {
     /// The queue.
-    pub queue: Arc<dyn ReadingQueue>,
+    pub queue: Handle,
     /// Where its items go.
     pub sink: Arc<dyn RecordSink>,
     /// The machine's clocks: what is sent is encoded with what they know by then.
     pub clock: SystemClock,
-    /// What all lines have in common.
-    pub envelope: Envelope,
     /// Bounds of records and calls.
     pub limits: Limits,
     /// What goes first.
     pub order: DrainOrder,
-    /// Rung by whoever put something into the queue.
-    pub appended: Arc<Notify>,
     /// What others may look at.
     pub view: Arc<DrainerView>,
     /// The class of failure the sink is in, for the status line.
@@ -116,7 +112,7 @@ impl Drainer {
                 Some((batch, answer)) = in_flight.next(), if !in_flight.is_empty() => {
                     self.settle(&mut dispatcher, batch, answer, started.elapsed()).await?;
                 }
-                () = self.appended.notified() => dispatcher.handle_appended(),
+                () = self.queue.rung() => dispatcher.handle_appended(),
                 () = stop.cancelled(), if !stopping => stopping = true,
                 () = tokio::time::sleep(wake) => {}
             }
@@ -124,22 +120,16 @@ impl Drainer {
     }
 
     async fn fetch(&self, claimed: SequenceSet, items_max: usize) -> Result<(Vec<Record>, bool), QueueError> {
-        let queue = self.queue.clone();
-        let (clock, envelope) = (self.clock.clone(), self.envelope.clone());
-        let (order, readings_max) = (self.order, self.limits.record_readings_max);
-        blocking(move || {
-            let items = queue.peek(order, &claimed, items_max)?;
+        if self.clock.was_set() {
+            look_at_clock(&self.clock, &self.queue).await?;
+        }
+        let clock_offset_ms = self.clock.offset_ms();
+        let readings_max = self.limits.record_readings_max;
+        let packed = self.queue.fetch(self.order, claimed, items_max, move |items, envelope| {
             let exhausted = items.len() < items_max;
-            let mut in_hand = claimed;
-            in_hand.extend(items.iter().map(|item| item.sequence));
-            queue.protect(in_hand);
-            if clock.was_set() {
-                clock.poll_synchronized(|anchor| queue.add_anchor(anchor))?;
-            }
-            let clock_offset_ms = clock.offset_ms();
-            Ok((pack(items, &envelope, &queue.anchors(), clock_offset_ms, readings_max), exhausted))
-        })
-        .await
+            (pack(items, envelope, clock_offset_ms, readings_max), exhausted)
+        });
+        packed.await
     }
 
     async fn settle(
@@ -151,12 +141,11 @@ impl Drainer {
     ) -> Result<(), QueueError> {
         let Settlement { accepted, refused, transition } = dispatcher.handle_answer(batch, answer, now);
         if !accepted.is_empty() {
-            let queue = self.queue.clone();
-            let accepted = blocking(move || queue.remove(&accepted).map(|()| accepted)).await?;
+            self.queue.remove(accepted.clone()).await?;
             dispatcher.forget(&accepted);
             self.note_accepted(accepted.count());
             // A removal that ends a full queue adds gap records, and rings nobody.
-            if self.queue.ledger().depth() > dispatcher.claimed().count() {
+            if self.queue.depth() > dispatcher.claimed().count() {
                 dispatcher.handle_appended();
             }
         }
@@ -167,9 +156,7 @@ impl Drainer {
                 reason,
                 "the sink refuses a reading for good; kept aside (see `hr-gatewayd queue dead-letters`)"
             );
-            let queue = self.queue.clone();
-            let sequences =
-                blocking(move || queue.dead_letter(&sequences, &reason).map(|()| sequences)).await?;
+            self.queue.dead_letter(sequences.clone(), reason).await?;
             dispatcher.forget(&sequences);
         }
         if let Some(transition) = transition {
@@ -185,7 +172,7 @@ impl Drainer {
     }
 
     fn report(&self, transition: Transition) {
-        let queued = self.queue.ledger().depth();
+        let queued = self.queue.depth();
         match transition {
             Transition::Recovered { from, after } => {
                 self.failing.send_replace(None);
@@ -214,7 +201,17 @@ impl Drainer {
     }
 }
 
-/// Runs a blocking call of the queue off the async threads.
+/// Asks the system once whether the clock is synchronized; for up to 5 s. When it has become so, the boot's
+/// anchor is stored first: who sees a synchronized clock finds it. Returns whether it has.
+pub async fn look_at_clock(clock: &SystemClock, queue: &Handle) -> Result<bool, QueueError> {
+    let asked = clock.clone();
+    let Some(anchor) = blocking(move || asked.ask_system()).await else { return Ok(false) };
+    let kept = queue.add_anchor(anchor).await;
+    clock.confirm();
+    kept.map(|()| true)
+}
+
+/// Runs a blocking call off the async threads.
 pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result,

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use crate::clock::SystemClock;
 use crate::drainer::settle::{CallError, ErrorClass};
-use crate::drainer::{DrainerView, blocking};
-use crate::queue::ReadingQueue;
+use crate::drainer::{DrainerView, look_at_clock};
+use crate::queue::handle::Handle;
+use crate::queue::ledger::Ledger;
 use crate::reading::SensorId;
 use crate::service_manager::{self, Watchdog};
 
@@ -23,7 +24,7 @@ const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs beside the other tasks and only looks at them.
 pub(super) struct Heartbeat {
-    pub(super) queue: Arc<dyn ReadingQueue>,
+    pub(super) queue: Handle,
     pub(super) clock: SystemClock,
     pub(super) states: watch::Receiver<BTreeMap<SensorId, bool>>,
     pub(super) failing: watch::Receiver<Option<CallError>>,
@@ -34,8 +35,6 @@ pub(super) struct Heartbeat {
     pub(super) ledger_interval: Duration,
     /// Where the status line says to write what is missing.
     pub(super) config_path: PathBuf,
-    /// Rung when a correction of the clock changed what is to be sent.
-    pub(super) appended: Arc<Notify>,
 }
 
 impl Heartbeat {
@@ -68,9 +67,9 @@ impl Heartbeat {
             }
             if now >= ledger_at {
                 ledger_at = now + self.ledger_interval;
-                self.log_ledger();
+                log_ledger(&self.queue.ledger().await);
             }
-            let sentence = self.sentence();
+            let sentence = self.sentence(&self.queue.ledger().await);
             if sentence != said {
                 service_manager::status(&sentence);
                 said = sentence;
@@ -88,14 +87,10 @@ impl Heartbeat {
 
     /// Until it is synchronized. `before`: whether an earlier look found that it was not.
     async fn look_at_clock(&self, before: bool) {
-        let (clock, queue) = (self.clock.clone(), self.queue.clone());
-        let looked = blocking(move || {
-            let looked = clock.poll_synchronized(|anchor| queue.add_anchor(anchor));
-            clock.note_offset();
-            looked
-        });
-        match looked.await {
-            Ok(true) => self.appended.notify_one(),
+        let looked = look_at_clock(&self.clock, &self.queue).await;
+        self.clock.note_offset();
+        match looked {
+            Ok(true) => {}
             Ok(false) if before || self.clock.is_synchronized() => {}
             Ok(false) => info!("the clock is not synchronized; readings are kept, and corrected once it is"),
             Err(error) => {
@@ -104,30 +99,9 @@ impl Heartbeat {
         }
     }
 
-    fn log_ledger(&self) {
-        let totals = self.queue.ledger().totals();
-        let readings = totals.readings;
-        info!(
-            received = readings.received,
-            delivered = readings.delivered,
-            queued = readings.queued,
-            dead_lettered = readings.dead_lettered,
-            evicted = readings.evicted,
-            malformed = totals.malformed,
-            gap_records = totals.gap_records.received,
-            "ledger: {} received = {} delivered + {} queued + {} dead-lettered + {} evicted",
-            readings.received,
-            readings.delivered,
-            readings.queued,
-            readings.dead_lettered,
-            readings.evicted,
-        );
-    }
-
-    fn sentence(&self) -> String {
+    fn sentence(&self, ledger: &Ledger) -> String {
         let states = self.states.borrow();
         let streaming = states.values().filter(|streams| **streams).count();
-        let ledger = self.queue.ledger();
         let depth = ledger.depth();
         let sensors = match states.len() {
             0 => "no sensor yet".to_owned(),
@@ -152,6 +126,26 @@ impl Heartbeat {
         };
         format!("{sensors}; {depth} items queued{full}; {sink}")
     }
+}
+
+fn log_ledger(ledger: &Ledger) {
+    let totals = ledger.totals();
+    let readings = totals.readings;
+    info!(
+        received = readings.received,
+        delivered = readings.delivered,
+        queued = readings.queued,
+        dead_lettered = readings.dead_lettered,
+        evicted = readings.evicted,
+        malformed = totals.malformed,
+        gap_records = totals.gap_records.received,
+        "ledger: {} received = {} delivered + {} queued + {} dead-lettered + {} evicted",
+        readings.received,
+        readings.delivered,
+        readings.queued,
+        readings.dead_lettered,
+        readings.evicted,
+    );
 }
 
 /// In steps that do not change with every beat.

@@ -8,6 +8,8 @@
 //! | `d` + sequence, big-endian | a dead letter: its reason, then a segment of one item |
 //! | `l` + sensor | the sensor's ledger [`Row`](super::ledger::Row), postcard |
 //! | `m` | the store's description, postcard |
+//! | `e` + first sequence, big-endian | an origin: epoch and gateway, postcard |
+//! | `o` | the opening before the last, and what is known to be missing, postcard |
 //!
 //! An append writes one small segment. When [`SEAL_ITEMS`] items wait in small segments at the end, the
 //! same batch merges them into one: a month offline stays small on disk and in memory. Segments never
@@ -20,12 +22,11 @@ mod dead_letters;
 mod intake;
 mod layout;
 mod lookup;
+mod open;
 mod rewrite;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::capacity::{Admission, Capacity};
@@ -33,14 +34,17 @@ use super::ledger::{Ledger, Movement};
 use super::segment::SegmentCodec;
 use super::sequence_set::SequenceSet;
 use intake::Intake;
-use layout::{META_KEY, Meta, dead_letter_key, load_meta, new_meta, segment_key};
-use rows::load_ledger;
+use layout::{META_KEY, Meta, Past, dead_letter_key, encoded};
+use lookup::Walk;
+pub use open::{Opened, SetAside};
 
-use super::sled::{Store, Writes};
+use super::sled::{Store, Writes, storage};
+use super::witness::Witness;
 use super::{Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::{ANCHORS_MAX, Anchor};
 use crate::config::DrainOrder;
-use crate::reading::{Content, Epoch, Item, Observation, SensorId};
+use crate::reading::{Content, Item, Observation, Origins, SensorId};
+use crate::wire::Envelope;
 
 /// Items in a sealed segment; 13 bytes each. Larger ones make a backlog hardly smaller, and every few
 /// appends sled writes out again the whole leaf that the newest of them shares with the small ones: at
@@ -52,14 +56,13 @@ pub struct DurableQueue {
     store: Store,
     codec: SegmentCodec,
     capacity: Capacity,
-    /// Pass over what cannot be read, instead of failing.
-    salvage: bool,
-    unreadable: AtomicU64,
     state: Mutex<State>,
 }
 
 struct State {
     meta: Meta,
+    past: Past,
+    origins: Origins,
     ledger: Ledger,
     depth: u64,
     /// Small segments at the end of the queue: first sequence → items.
@@ -70,65 +73,14 @@ struct State {
     protected: SequenceSet,
     /// Rows that changed while the disk was too full to write.
     unwritten: BTreeSet<SensorId>,
+    /// An audit under way.
+    walk: Option<Walk>,
+    /// `None` where nothing is to be written: the queue was opened to look at it.
+    witness: Option<Witness>,
     failed: bool,
 }
 
-/// A queue, and what happened when it was opened.
-pub struct Opened {
-    /// The queue.
-    pub queue: DurableQueue,
-    /// Where a damaged store was moved to; the queue is then a new one.
-    pub set_aside: Option<PathBuf>,
-}
-
 impl DurableQueue {
-    /// Opens the store in folder `path`, creating it.
-    pub fn open(path: &Path, capacity: Capacity, codec: SegmentCodec) -> Result<Opened, QueueError> {
-        let (store, set_aside) = Store::open(path, META_KEY)?;
-        let queue = Self::load_from(store, capacity, codec, false)?;
-        Ok(Opened { queue, set_aside })
-    }
-
-    /// Opens a store that is there, also one that was set aside as damaged: creates nothing, moves
-    /// nothing, and passes over what cannot be read ([`unreadable`](Self::unreadable)).
-    pub fn open_existing(path: &Path, capacity: Capacity, codec: SegmentCodec) -> Result<Self, QueueError> {
-        Self::load_from(Store::open_existing(path)?, capacity, codec, true)
-    }
-
-    fn load_from(
-        store: Store,
-        capacity: Capacity,
-        codec: SegmentCodec,
-        salvage: bool,
-    ) -> Result<Self, QueueError> {
-        let meta = match store.get(META_KEY)? {
-            Some(bytes) => load_meta(&bytes)?,
-            None => new_meta(&store)?,
-        };
-        // What an earlier process applied without syncing is here, and not yet safe.
-        store.sync()?;
-        let ledger = load_ledger(&store)?;
-        let state = State {
-            durable_before: meta.next_sequence,
-            meta,
-            depth: ledger.depth(),
-            ledger,
-            tail: BTreeMap::new(),
-            protected: SequenceSet::default(),
-            unwritten: BTreeSet::new(),
-            failed: false,
-        };
-        let unreadable = AtomicU64::new(0);
-        let queue = Self { store, codec, capacity, salvage, unreadable, state: Mutex::new(state) };
-        queue.find_tail()?;
-        Ok(queue)
-    }
-
-    /// Segments that were passed over because they cannot be read.
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable.load(Ordering::Relaxed)
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,6 +93,9 @@ impl DurableQueue {
         let mut state = self.lock();
         if state.failed {
             return Err(QueueError::Failed);
+        }
+        if state.witness.is_none() {
+            return Err(QueueError::ReadOnly);
         }
         // Also after a panic in between.
         state.failed = true;
@@ -155,21 +110,35 @@ impl DurableQueue {
         let applied_before = self.lock().meta.next_sequence;
         let synced = self.store.sync();
         let mut state = self.lock();
-        match &synced {
-            Ok(()) => state.durable_before = state.durable_before.max(applied_before),
-            Err(_) => state.failed = true,
+        let noted = synced.and_then(|()| {
+            state.durable_before = state.durable_before.max(applied_before);
+            self.note(&mut state)
+        });
+        state.failed |= noted.is_err();
+        noted
+    }
+
+    /// Tells the witness how far the store has come.
+    fn note(&self, state: &mut State) -> Result<(), QueueError> {
+        let first_queued = self.first_queued()?.unwrap_or(state.durable_before);
+        let (durable_before, settled_before) = (state.durable_before, first_queued.min(state.durable_before));
+        match &mut state.witness {
+            Some(witness) => {
+                witness.note(durable_before, settled_before).map_err(storage("write its witness"))
+            }
+            None => Ok(()),
         }
-        synced
     }
 
     fn write_meta(&self, state: &State, writes: &mut Writes) {
-        writes.insert(META_KEY, postcard::to_stdvec(&state.meta).expect("memory takes all of it"));
+        writes.insert(META_KEY, encoded(&state.meta));
     }
 }
 
 impl ReadingQueue for DurableQueue {
-    fn epoch(&self) -> Epoch {
-        self.lock().meta.epoch
+    fn envelope(&self) -> Envelope {
+        let state = self.lock();
+        Envelope { origins: state.origins.clone(), anchors: state.meta.anchors.clone() }
     }
 
     fn append(&self, observations: &[Observation]) -> Result<Appended, QueueError> {
@@ -257,7 +226,7 @@ impl ReadingQueue for DurableQueue {
             Ok(reported)
         })?;
         // A gap record is as durable as a reading before it leaves.
-        if reported { self.sync_store() } else { Ok(()) }
+        if reported { self.sync_store() } else { self.note(&mut self.lock()) }
     }
 
     fn protect(&self, in_hand: SequenceSet) {
@@ -269,8 +238,7 @@ impl ReadingQueue for DurableQueue {
             for item in queue.take_out(state, writes, refused, Movement::DeadLetter)? {
                 let key = dead_letter_key(item.sequence);
                 let segment = queue.codec.encode(&key, std::slice::from_ref(&item));
-                let value = postcard::to_stdvec(&(reason, segment)).expect("memory takes all of it");
-                writes.insert(key, value);
+                writes.insert(key, encoded(&(reason, segment)));
             }
             Ok(())
         })
@@ -294,18 +262,26 @@ impl ReadingQueue for DurableQueue {
         self.lock().ledger.clone()
     }
 
-    fn audit(&self) -> Result<(Ledger, Counts), QueueError> {
-        let state = self.lock();
-        let mut counts = Counts::default();
-        for entry in self.store.range(segment_key(0)..=segment_key(u64::MAX)) {
-            let (_, items) = self.load(entry)?.unwrap_or_default();
-            items.iter().for_each(|item| counts.add(item));
-        }
-        Ok((state.ledger.clone(), counts))
+    fn depth(&self) -> u64 {
+        self.lock().depth
     }
 
-    fn anchors(&self) -> Vec<Anchor> {
-        self.lock().meta.anchors.clone()
+    fn missing(&self) -> SequenceSet {
+        self.lock().past.missing()
+    }
+
+    fn begin_audit(&self) {
+        self.lock().walk = Some(Walk::default());
+    }
+
+    fn step_audit(&self) -> Result<Option<(Ledger, Counts)>, QueueError> {
+        let mut state = self.lock();
+        let mut walk = state.walk.take().unwrap_or_default();
+        if self.step(&mut walk)? {
+            return Ok(Some((state.ledger.clone(), walk.into_counts())));
+        }
+        state.walk = Some(walk);
+        Ok(None)
     }
 
     fn add_anchor(&self, anchor: Anchor) -> Result<(), QueueError> {
@@ -323,5 +299,13 @@ impl ReadingQueue for DurableQueue {
 
     fn sync(&self) -> Result<(), QueueError> {
         self.sync_store()
+    }
+
+    fn close(&self) -> Result<(), QueueError> {
+        self.sync_store()?;
+        match &mut self.lock().witness {
+            Some(witness) => witness.close().map_err(storage("close its witness")),
+            None => Ok(()),
+        }
     }
 }

@@ -4,21 +4,28 @@
 //!
 //! 1. What [`append`](ReadingQueue::append) returned for is there after any restart.
 //! 2. An item leaves only by `remove` (delivered), `dead_letter`, eviction, or an operator's hand.
-//! 3. Sequences are gap-free and never reused within an epoch; a new store has a new epoch.
+//! 3. Sequences have no holes, and no id is given twice, whatever state the disk was put back to: each
+//!    opening begins a new [`Origin`](crate::reading::Origin). A store that went back in time is told
+//!    apart by its [`witness`].
 //! 4. The [`ledger`] changes in the same atomic batch as the items it counts, so it balances always.
 //!
 //! A removal may be undone by a crash: the item is then delivered again under the same `reading_id`.
+//!
+//! Calls of a queue block for as long as its disk does. So tasks never hold one: they hold a
+//! [`handle::Handle`], whose thread owns the queue.
 //!
 //! [`durable::DurableQueue`] keeps the contract on disk, [`model::ModelQueue`] in memory and in the
 //! plainest way; `tests/queue_contract.rs` holds both to it.
 
 pub mod capacity;
 pub mod durable;
+pub mod handle;
 pub mod ledger;
 pub mod model;
 pub mod segment;
 pub mod sequence_set;
 mod sled;
+pub mod witness;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,15 +34,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
-use crate::reading::{Body, Epoch, Item, Observation, SensorId};
+use crate::reading::{Body, Item, Observation, SensorId};
+use crate::wire::Envelope;
 use ledger::Ledger;
 use segment::SegmentError;
 use sequence_set::SequenceSet;
 
-/// The contract. All calls block; none may be made from an async task directly.
+/// The contract. All calls block; a task makes them through a [`handle::Handle`].
 pub trait ReadingQueue: Send + Sync {
-    /// The store's epoch.
-    fn epoch(&self) -> Epoch;
+    /// What the lines of its items need beside them.
+    fn envelope(&self) -> Envelope;
 
     /// Gives each observation a sequence and stores it. **Durable on return**: a power cut may follow
     /// at once. Makes room as the capacity's policy says, and reports what that cost.
@@ -68,21 +76,40 @@ pub trait ReadingQueue: Send + Sync {
     /// The ledger as it is now.
     fn ledger(&self) -> Ledger;
 
+    /// Items in the queue, gap records included.
+    fn depth(&self) -> u64;
+
+    /// Sequences that are known to be missing: a store that went back in time had them.
+    fn missing(&self) -> SequenceSet;
+
     /// What is on its way to the sink: evicted only if nothing else is left to evict.
     fn protect(&self, in_hand: SequenceSet);
 
-    /// Walks the queue and counts its items: what the ledger of the same moment, returned with them,
-    /// must say is `queued`. Holds up all other calls, for up to a second on millions of items.
-    fn audit(&self) -> Result<(Ledger, Counts), QueueError>;
+    /// Begins a walk through the queue, instead of one that was not ended.
+    fn begin_audit(&self);
 
-    /// The anchors of boots that began with a wrong clock.
-    fn anchors(&self) -> Vec<Anchor>;
+    /// Goes on with the walk, for some milliseconds. At its end returns how many items are there, and the
+    /// ledger of the same moment, which must say as many are `queued`.
+    fn step_audit(&self) -> Result<Option<(Ledger, Counts)>, QueueError>;
 
     /// Keeps the anchor of a boot. **Durable on return.**
     fn add_anchor(&self, anchor: Anchor) -> Result<(), QueueError>;
 
     /// Makes all that was done so far durable.
     fn sync(&self) -> Result<(), QueueError>;
+
+    /// [`sync`](Self::sync), and notes that the queue was closed in good order.
+    fn close(&self) -> Result<(), QueueError>;
+}
+
+/// A whole walk: see [`ReadingQueue::step_audit`].
+pub fn audit(queue: &dyn ReadingQueue) -> Result<(Ledger, Counts), QueueError> {
+    queue.begin_audit();
+    loop {
+        if let Some(counted) = queue.step_audit()? {
+            return Ok(counted);
+        }
+    }
 }
 
 /// What an append came to.
@@ -107,8 +134,21 @@ pub struct Counts(pub BTreeMap<SensorId, (u64, u64)>);
 impl Counts {
     /// Counts one more.
     pub fn add(&mut self, item: &Item) {
+        *self.of(item) += 1;
+    }
+
+    /// Counts one less, that was counted before.
+    pub fn take(&mut self, item: &Item) {
+        let count = self.of(item);
+        *count = count.checked_sub(1).expect("an item is taken out that was counted");
+        if self.0[&item.sensor] == (0, 0) {
+            self.0.remove(&item.sensor);
+        }
+    }
+
+    fn of(&mut self, item: &Item) -> &mut u64 {
         let (readings, gap_records) = self.0.entry(item.sensor.clone()).or_default();
-        *if matches!(item.body, Body::Gap(_)) { gap_records } else { readings } += 1;
+        if matches!(item.body, Body::Gap(_)) { gap_records } else { readings }
     }
 
     /// Whether `ledger` says the same.
@@ -142,6 +182,12 @@ pub struct Status {
     pub totals: ledger::Totals,
     /// Whether every account balances and a walk of the queue agrees with what is `queued`.
     pub balances: bool,
+    /// How many readings and gap records are known to be missing: the store had them, and went back in time.
+    #[serde(default)]
+    pub missing: u64,
+    /// Their sequences, as ranges.
+    #[serde(default)]
+    pub missing_sequences: Vec<(u64, u64)>,
 }
 
 /// One sensor in [`Status`].
@@ -159,17 +205,30 @@ pub struct SensorStatus {
 
 /// Reads ledger and queue, and compares them.
 pub fn status(queue: &dyn ReadingQueue) -> Result<Status, QueueError> {
-    let (ledger, counts) = queue.audit()?;
-    let balances = ledger.balances() && counts.agree_with(&ledger);
-    let totals = ledger.totals();
-    let sensors = ledger.rows.into_iter().map(|(sensor, row)| SensorStatus {
-        sensor,
-        readings: row.readings,
-        gap_records: row.gap_records,
-        malformed: row.malformed,
-    });
-    let sensors = sensors.collect();
-    Ok(Status { epoch: queue.epoch().to_string(), sensors, totals, balances })
+    let (ledger, counts) = audit(queue)?;
+    Ok(Status::new(ledger, &counts, &queue.envelope(), &queue.missing()))
+}
+
+impl Status {
+    /// What an audit, and what the queue says of itself, come to.
+    pub fn new(ledger: Ledger, counts: &Counts, envelope: &Envelope, missing: &SequenceSet) -> Self {
+        let balances = ledger.balances() && counts.agree_with(&ledger);
+        let totals = ledger.totals();
+        let sensors = ledger.rows.into_iter().map(|(sensor, row)| SensorStatus {
+            sensor,
+            readings: row.readings,
+            gap_records: row.gap_records,
+            malformed: row.malformed,
+        });
+        Self {
+            epoch: envelope.origins.newest().epoch.to_string(),
+            sensors: sensors.collect(),
+            totals,
+            balances,
+            missing: missing.count(),
+            missing_sequences: missing.ranges().map(std::ops::RangeInclusive::into_inner).collect(),
+        }
+    }
 }
 
 /// Why the queue cannot do what was asked.
@@ -206,6 +265,9 @@ pub enum QueueError {
         /// The newest this program knows.
         known: u8,
     },
+    /// It was opened to look at it.
+    #[error("the queue was opened for reading only")]
+    ReadOnly,
     /// An earlier call failed; nothing more is written until the store is opened anew.
     #[error("the queue failed before and takes nothing until it is opened again")]
     Failed,
@@ -219,7 +281,7 @@ impl QueueError {
             Self::Segment { source, .. } => {
                 matches!(source, SegmentError::KeyMissing | SegmentError::KeyWrong | SegmentError::Newer(_))
             }
-            Self::Storage { .. } | Self::InUse(_) | Self::Failed => false,
+            Self::Storage { .. } | Self::InUse(_) | Self::ReadOnly | Self::Failed => false,
         }
     }
 }

@@ -10,12 +10,15 @@ use super::sequence_set::SequenceSet;
 use super::{Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
-use crate::reading::{Body, Content, Epoch, Gap, GapReason, Item, Observation, SensorId};
+use crate::reading::{
+    Body, Content, Epoch, Gap, GapReason, GatewayId, Item, Observation, Origin, Origins, SensorId,
+};
+use crate::wire::Envelope;
 
 /// A [`ReadingQueue`] in memory.
 pub struct ModelQueue {
     capacity: Capacity,
-    epoch: Epoch,
+    origins: Origins,
     state: Mutex<State>,
 }
 
@@ -37,9 +40,10 @@ impl ModelQueue {
     }
 
     /// An empty queue on a disk without bounds.
-    pub fn new(capacity: Capacity, epoch: Epoch) -> Self {
+    pub fn new(capacity: Capacity, gateway: GatewayId, epoch: Epoch) -> Self {
         let state = State { next_sequence: 1, free_bytes: u64::MAX, ..State::default() };
-        Self { capacity, epoch, state: Mutex::new(state) }
+        let origins = Origins::new(vec![Origin { first_sequence: 1, epoch, gateway }]).expect("one is there");
+        Self { capacity, origins, state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,8 +104,8 @@ impl State {
 }
 
 impl ReadingQueue for ModelQueue {
-    fn epoch(&self) -> Epoch {
-        self.epoch
+    fn envelope(&self) -> Envelope {
+        Envelope { origins: self.origins.clone(), anchors: self.lock().anchors.clone() }
     }
 
     fn append(&self, observations: &[Observation]) -> Result<Appended, QueueError> {
@@ -223,15 +227,21 @@ impl ReadingQueue for ModelQueue {
         self.lock().protected = in_hand;
     }
 
-    fn audit(&self) -> Result<(Ledger, Counts), QueueError> {
+    fn depth(&self) -> u64 {
+        self.lock().depth()
+    }
+
+    fn missing(&self) -> SequenceSet {
+        SequenceSet::default()
+    }
+
+    fn begin_audit(&self) {}
+
+    fn step_audit(&self) -> Result<Option<(Ledger, Counts)>, QueueError> {
         let state = self.lock();
         let mut counts = Counts::default();
         state.items.values().for_each(|item| counts.add(item));
-        Ok((state.ledger.clone(), counts))
-    }
-
-    fn anchors(&self) -> Vec<Anchor> {
-        self.lock().anchors.clone()
+        Ok(Some((state.ledger.clone(), counts)))
     }
 
     fn add_anchor(&self, anchor: Anchor) -> Result<(), QueueError> {
@@ -240,6 +250,10 @@ impl ReadingQueue for ModelQueue {
     }
 
     fn sync(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    fn close(&self) -> Result<(), QueueError> {
         Ok(())
     }
 }

@@ -27,6 +27,9 @@ const DESCRIBED_MARK: &str = "hr-gatewayd.described";
 /// Beside the store: says that it is damaged and must not be opened again.
 const DAMAGED_MARK: &str = "hr-gatewayd.damaged";
 
+/// What the name of a folder ends with, or begins with inside a mount point, into which a damaged store was moved.
+const ASIDE: &str = "damaged-";
+
 /// An ordered map of bytes with atomic batches.
 pub struct Store {
     db: ::sled::Db,
@@ -65,23 +68,13 @@ impl Store {
         if path.join(DAMAGED_MARK).exists() {
             set_aside = Some(move_aside(path)?);
         }
-        let db = match open_db(path) {
-            Ok(db) if path.join(DESCRIBED_MARK).exists() && !matches!(db.get(description), Ok(Some(_))) => {
-                drop(db);
-                set_aside = Some(move_aside(path)?);
-                open_db(path).map_err(storage("begin a new store"))?
-            }
+        let db = match open_intact(path, description) {
             Ok(db) => db,
-            Err(::sled::Error::Io(error)) if error.to_string().contains("lock") => {
-                return Err(QueueError::InUse(path.to_owned()));
-            }
-            Err(::sled::Error::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
-                return Err(storage("open its store")(error));
-            }
-            Err(_) => {
+            Err(Unopened::Damaged) => {
                 set_aside = Some(move_aside(path)?);
                 open_db(path).map_err(storage("begin a new store"))?
             }
+            Err(Unopened::Refused(error)) => return Err(error),
         };
         let file = File::open(path.join("db")).map_err(storage("open its store's file"))?;
         // A new file is only as durable as its name, and sled syncs no folder.
@@ -91,15 +84,14 @@ impl Store {
         Ok((Self { db, file, path: path.to_owned() }, set_aside))
     }
 
-    /// Opens the store at `path` as it is, damaged or not: creates nothing and moves nothing aside.
+    /// Opens the store at `path` as it is: creates nothing and moves nothing aside.
     pub fn open_existing(path: &Path) -> Result<Self, QueueError> {
         let file = File::open(path.join("db")).map_err(storage("find its store"))?;
         match open_db(path) {
             Ok(db) => Ok(Self { db, file, path: path.to_owned() }),
-            Err(::sled::Error::Io(error)) if error.to_string().contains("lock") => {
-                Err(QueueError::InUse(path.to_owned()))
+            Err(error) => {
+                Err(refusal(path, error).unwrap_or_else(|damage| storage("open its store")(damage)))
             }
-            Err(error) => Err(storage("open its store")(error)),
         }
     }
 
@@ -180,19 +172,101 @@ fn open_db(path: &Path) -> Result<::sled::Db, ::sled::Error> {
         .unwrap_or_else(|_| Err(::sled::Error::ReportableBug("sled panicked while opening".into())))
 }
 
+/// Why a store did not open.
+enum Unopened {
+    Damaged,
+    Refused(QueueError),
+}
+
+/// sled's error if it tells of damage, and the queue's for any other.
+fn refusal(path: &Path, error: ::sled::Error) -> Result<QueueError, ::sled::Error> {
+    match error {
+        ::sled::Error::Io(error) if error.to_string().contains("lock") => {
+            Ok(QueueError::InUse(path.to_owned()))
+        }
+        ::sled::Error::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => {
+            Ok(storage("open its store")(error))
+        }
+        damage => Err(damage),
+    }
+}
+
+/// Opens the store at `path` if it can be, if need be without what only saves time: a snapshot can be
+/// damaged beside an intact log, or left half written by a crash, and sled refuses both.
+fn open_intact(path: &Path, description: &[u8]) -> Result<::sled::Db, Unopened> {
+    type Spare = fn(&str) -> bool;
+    let spares: [Spare; 3] =
+        [|_| false, |name| name.ends_with(".generating"), |name| name.starts_with("snap.")];
+    for spare in spares {
+        let hidden = hide(path, spare).map_err(Unopened::Refused)?;
+        let opened = open_db(path).map_err(|error| refusal(path, error));
+        match opened {
+            Ok(db) => {
+                if path.join(DESCRIBED_MARK).exists() && !matches!(db.get(description), Ok(Some(_))) {
+                    return Err(Unopened::Damaged);
+                }
+                // What a store does without, it has made anew.
+                hidden.iter().for_each(|(_, hidden)| _ = std::fs::remove_file(hidden));
+                return Ok(db);
+            }
+            Err(Ok(refusal)) => return Err(Unopened::Refused(refusal)),
+            Err(Err(_damage)) => {}
+        }
+        for (name, hidden) in hidden {
+            std::fs::rename(hidden, name)
+                .map_err(storage("put its snapshot back"))
+                .map_err(Unopened::Refused)?;
+        }
+    }
+    Err(Unopened::Damaged)
+}
+
+/// Renames the files in `path` that `spare` names, so that sled does not see them: from where, to where.
+fn hide(path: &Path, spare: fn(&str) -> bool) -> Result<Vec<(PathBuf, PathBuf)>, QueueError> {
+    let mut hidden = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(storage("read its folder"))? {
+        let from = entry.map_err(storage("read its folder"))?.path();
+        let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if spare(&name) {
+            let to = path.join(format!("unused-{name}"));
+            std::fs::rename(&from, &to).map_err(storage("pass over its snapshot"))?;
+            hidden.push((from, to));
+        }
+    }
+    Ok(hidden)
+}
+
+/// Moves all that is at `path` to a folder beside it; where that cannot be (it is a mount point, or the
+/// folder above is not ours), to one inside.
 fn move_aside(path: &Path) -> Result<PathBuf, QueueError> {
     let seconds = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |elapsed| elapsed.as_secs());
+    let free = |name_at: &dyn Fn(u64) -> PathBuf| {
+        (0..)
+            .map(|n| name_at(seconds + n))
+            .find(|candidate| !candidate.exists())
+            .expect("some second is free")
+    };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = (0..)
-        .map(|n| path.with_file_name(format!("{name}.damaged-{}", seconds + n)))
-        .find(|candidate| !candidate.exists())
-        .expect("some second is free");
-    std::fs::rename(path, &aside).map_err(storage("set a damaged store aside"))?;
-    std::fs::create_dir_all(path).map_err(storage("create its folder"))?;
-    restrict_to_owner(path)?;
-    Ok(aside)
+    let beside = free(&|second| path.with_file_name(format!("{name}.{ASIDE}{second}")));
+    if std::fs::rename(path, &beside).is_ok() {
+        std::fs::create_dir_all(path).map_err(storage("create its folder"))?;
+        restrict_to_owner(path)?;
+        return Ok(beside);
+    }
+    let inside = free(&|second| path.join(format!("{ASIDE}{second}")));
+    std::fs::create_dir(&inside).map_err(storage("set a damaged store aside"))?;
+    restrict_to_owner(&inside)?;
+    for entry in std::fs::read_dir(path).map_err(storage("read its folder"))? {
+        let from = entry.map_err(storage("read its folder"))?.path();
+        let name = from.file_name().unwrap_or_default().to_owned();
+        let stays = name.to_string_lossy().starts_with(ASIDE) || name == "lost+found";
+        if !stays {
+            std::fs::rename(&from, inside.join(name)).map_err(storage("set a damaged store aside"))?;
+        }
+    }
+    Ok(inside)
 }
 
 /// Health records: nobody else on the machine reads them.

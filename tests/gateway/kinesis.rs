@@ -1,6 +1,5 @@
 //! The drainer and the real SDK against a Kinesis that fails in every way it can.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use hr_gateway::config::DrainOrder;
@@ -11,7 +10,7 @@ use hr_gateway::queue::durable::DurableQueue;
 use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::queue::sequence_set::SequenceSet;
 
-use crate::support::draining::{Draining, UNBOUNDED, kinesis, open};
+use crate::support::draining::{Draining, UNBOUNDED, gateway, kinesis, on_thread, open};
 use crate::support::fake_kinesis::{FakeKinesis, Fault, Options};
 use crate::support::reading;
 
@@ -27,12 +26,13 @@ async fn drain_through(faults: Vec<Fault>) -> Vec<u8> {
     observations.chunks(100).for_each(|chunk| _ = queue.append(chunk).unwrap());
     let fake = FakeKinesis::start(Options::default());
     fake.script(faults);
+    let queue = on_thread(queue);
     let draining = Draining::start(&queue, kinesis(fake.endpoint()).await, DrainOrder::OldestFirst, 1);
     draining.emptied(PATIENCE).await;
     draining.stop().await;
     assert_eq!(fake.script_left(), 0, "every fault happened");
-    let totals = queue.ledger().totals();
-    assert!(queue.ledger().balances());
+    let totals = queue.ledger().await.totals();
+    assert!(queue.ledger().await.balances());
     assert_eq!(totals.readings.delivered, READINGS);
     fake.seen(|seen| seen.counts[1..].to_vec())
 }
@@ -76,10 +76,10 @@ async fn a_fifth_of_all_entries_failing_loses_and_doubles_nothing() {
     }
     let fake = FakeKinesis::start(Options::default());
     fake.fail_entries(0.2, 7);
+    let queue = on_thread(queue);
     let draining = Draining::start(&queue, kinesis(fake.endpoint()).await, DrainOrder::OldestFirst, 1);
     for second in 500..700 {
-        queue.append(&[reading("a", second)]).unwrap();
-        draining.appended.notify_one();
+        queue.append(vec![reading("a", second)]).await.unwrap();
     }
     draining.emptied(PATIENCE).await;
     draining.stop().await;
@@ -94,19 +94,19 @@ async fn what_kinesis_refuses_alone_is_dead_lettered_and_can_be_requeued() {
     queue.append(&observations).unwrap();
     let fake = FakeKinesis::start(Options::default());
     fake.refuse_lines_with("\"sequence\":777,");
+    let queue = on_thread(queue);
     let draining = Draining::start(&queue, kinesis(fake.endpoint()).await, DrainOrder::OldestFirst, 1);
     draining.emptied(PATIENCE).await;
-    let readings = queue.ledger().totals().readings;
+    let readings = queue.ledger().await.totals().readings;
     assert_eq!((readings.delivered, readings.dead_lettered), (999, 1));
-    let letters = queue.dead_letters(0, 10).unwrap();
+    let letters = queue.dead_letters(0, 10).await.unwrap();
     assert_eq!(letters[0].item.sequence, 777);
     assert!(letters[0].reason.contains("ValidationException"), "{}", letters[0].reason);
     fake.refuse_lines_with("nothing contains this");
-    assert_eq!(queue.requeue(&SequenceSet::from_iter([777])).unwrap(), 1);
-    draining.appended.notify_one();
+    assert_eq!(queue.requeue(SequenceSet::from_iter([777])).await.unwrap(), 1);
     draining.emptied(PATIENCE).await;
     draining.stop().await;
-    assert_eq!(queue.ledger().totals().readings.delivered, 1_000);
+    assert_eq!(queue.ledger().await.totals().readings.delivered, 1_000);
     assert!(fake.seen(|seen| seen.counts[1..].iter().all(|count| *count == 1)));
 }
 
@@ -117,11 +117,12 @@ async fn a_kinesis_that_refuses_everything_dead_letters_nothing() {
     (0..10).for_each(|second| _ = queue.append(&[reading("a", second)]).unwrap());
     let fake = FakeKinesis::start(Options::default());
     fake.refuse_lines_with("timestamp");
+    let queue = on_thread(queue);
     let mut draining = Draining::start(&queue, kinesis(fake.endpoint()).await, DrainOrder::OldestFirst, 1);
     draining.failing.wait_for(|failure| failure.is_some()).await.unwrap();
     // Long enough for every reading to have been tried alone, more than once.
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(queue.ledger().totals().readings.queued, 10);
+    assert_eq!(queue.ledger().await.totals().readings.queued, 10);
     fake.refuse_lines_with("nothing contains this");
     draining.emptied(PATIENCE).await;
     draining.stop().await;
@@ -134,6 +135,7 @@ async fn blocked_is_said_and_unsaid_and_nothing_is_lost() {
     queue.append(&[reading("a", 0)]).unwrap();
     let fake = FakeKinesis::start(Options::default());
     fake.always(Some(Fault::Error(400, "ResourceNotFoundException")));
+    let queue = on_thread(queue);
     let mut draining = Draining::start(&queue, kinesis(fake.endpoint()).await, DrainOrder::OldestFirst, 1);
     let failure = draining.failing.wait_for(|failure| failure.is_some()).await.unwrap().clone().unwrap();
     assert_eq!(failure.class, ErrorClass::Blocked);
@@ -147,14 +149,15 @@ async fn blocked_is_said_and_unsaid_and_nothing_is_lost() {
 async fn the_gap_records_of_a_queue_that_was_full_follow_by_themselves() {
     let folder = tempfile::tempdir().unwrap();
     let capacity = Capacity { items_max: 640, ..UNBOUNDED };
-    let opened = DurableQueue::open(folder.path(), capacity, SegmentCodec::default()).unwrap();
-    let queue: Arc<dyn ReadingQueue> = Arc::new(opened.queue);
+    let opened = DurableQueue::open(folder.path(), capacity, SegmentCodec::default(), &gateway()).unwrap();
+    let queue = opened.queue;
     (0..1_000).for_each(|second| _ = queue.append(&[reading("a", second)]).unwrap());
     let fake = FakeKinesis::start(Options::default());
+    let queue = on_thread(queue);
     let draining = Draining::start(&queue, kinesis(fake.endpoint()).await, DrainOrder::OldestFirst, 1);
     draining.emptied(PATIENCE).await;
     draining.stop().await;
-    let totals = queue.ledger().totals();
+    let totals = queue.ledger().await.totals();
     assert_eq!(totals.gap_records.delivered, 1);
     let lost = totals.readings.evicted;
     let told = "\"gap_reason\":\"evicted\"";
@@ -171,6 +174,7 @@ async fn newest_first_sends_the_latest_before_the_backlog_and_all_of_it() {
     let observations: Vec<_> = (0..30_000).map(|second| reading("a", second)).collect();
     observations.chunks(500).for_each(|chunk| _ = queue.append(chunk).unwrap());
     let fake = FakeKinesis::start(Options::default());
+    let queue = on_thread(queue);
     let draining = Draining::start(&queue, kinesis(fake.endpoint()).await, DrainOrder::NewestFirst, 1);
     draining.emptied(PATIENCE).await;
     draining.stop().await;
@@ -187,6 +191,7 @@ async fn a_limited_shard_is_used_and_not_hammered() {
     let observations: Vec<_> = (0..15_000).map(|second| reading("a", second)).collect();
     observations.chunks(500).for_each(|chunk| _ = queue.append(chunk).unwrap());
     let fake = FakeKinesis::start(Options { limited: true, ..Options::default() });
+    let queue = on_thread(queue);
     let draining = Draining::start(&queue, kinesis(fake.endpoint()).await, DrainOrder::OldestFirst, 1);
     draining.emptied(PATIENCE).await;
     draining.stop().await;

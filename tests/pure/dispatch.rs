@@ -11,10 +11,9 @@ use hr_gateway::drainer::pace::Pacer;
 use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass, classify, entry_verdict};
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::reading::{Body, Epoch, Item};
-use hr_gateway::wire::Envelope;
 use proptest::prelude::*;
 
-use crate::support::{measurement, moment, sensor};
+use crate::support::{envelope, measurement, moment, sensor};
 
 fn item(name: &str, sequence: u64) -> Item {
     let body = Body::Measurement(measurement(70));
@@ -22,8 +21,7 @@ fn item(name: &str, sequence: u64) -> Item {
 }
 
 fn packed(items: Vec<Item>, readings_max: usize) -> Vec<Record> {
-    let envelope = Envelope { gateway: "g".parse().unwrap(), epoch: Epoch(1) };
-    pack(items, &envelope, &[], 0, readings_max)
+    pack(items, &envelope("g", Epoch(1)), 0, readings_max)
 }
 
 proptest! {

@@ -3,17 +3,16 @@
 use hr_gateway::clock::{Anchor, ClockQuality, resolve};
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::reading::{Body, BootId, Epoch, Gap, GapReason, Item, Moment};
-use hr_gateway::wire::{Envelope, Timestamp, WireRecord, write_line};
+use hr_gateway::wire::{Timestamp, WireRecord, write_line};
 use proptest::prelude::*;
 
-use crate::support::{moment, sensor};
+use crate::support::{envelope, moment, sensor};
 
 fn line_of(body: Body) -> String {
     let item =
         Item { sequence: 48_151, sensor: sensor("adi-forerunner"), session: 48_000, taken: moment(0), body };
-    let envelope = Envelope { gateway: "living-room".parse().unwrap(), epoch: Epoch(0x1234_abcd) };
     let mut line = Vec::new();
-    write_line(&item, &envelope, &[], &mut line);
+    write_line(&item, &envelope("living-room", Epoch(0x1234_abcd)), &mut line);
     String::from_utf8(line).unwrap()
 }
 

@@ -9,6 +9,7 @@ use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::queue::{ReadingQueue, status};
 use hr_gateway::reading::{Body, Content, Epoch, GapReason, Item, Observation};
 
+use crate::support::draining::gateway;
 use crate::support::{moment, reading, sensor};
 
 const ROOMY: Capacity = Capacity { items_max: 1_000_000, disk_headroom: 0, when_full: WhenFull::DropOldest };
@@ -16,12 +17,12 @@ const SMALL: Capacity = Capacity { items_max: 640, ..ROOMY };
 
 /// Runs `check` against the model, the store, and the encrypting store.
 fn for_each(capacity: Capacity, check: impl Fn(&dyn ReadingQueue)) {
-    let model = ModelQueue::new(capacity, Epoch(1));
+    let model = ModelQueue::new(capacity, gateway(), Epoch(1));
     model.set_free_bytes(1 << 40);
     check(&model);
     for codec in [SegmentCodec::default(), SegmentCodec::encrypted(&[3; 32])] {
         let folder = tempfile::tempdir().unwrap();
-        check(&DurableQueue::open(folder.path(), capacity, codec).unwrap().queue);
+        check(&DurableQueue::open(folder.path(), capacity, codec, &gateway()).unwrap().queue);
     }
 }
 

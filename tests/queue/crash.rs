@@ -11,14 +11,14 @@ use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::queue::{ReadingQueue, status};
 
-use crate::support::draining::UNBOUNDED;
+use crate::support::draining::{UNBOUNDED, gateway};
 use crate::support::reading;
 
 const FOLDER: &str = "HR_CRASH_FOLDER";
 const ROUNDS: u64 = 12;
 
 fn open(folder: &Path) -> DurableQueue {
-    let opened = DurableQueue::open(folder, UNBOUNDED, SegmentCodec::default()).unwrap();
+    let opened = DurableQueue::open(folder, UNBOUNDED, SegmentCodec::default(), &gateway()).unwrap();
     assert!(opened.set_aside.is_none(), "the store is not damaged");
     opened.queue
 }

@@ -6,10 +6,11 @@ use hr_gateway::queue::durable::DurableQueue;
 use hr_gateway::queue::model::ModelQueue;
 use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::queue::sequence_set::SequenceSet;
-use hr_gateway::queue::{ReadingQueue, status};
+use hr_gateway::queue::{ReadingQueue, audit, status};
 use hr_gateway::reading::{Epoch, Item, Observation};
 use proptest::prelude::*;
 
+use crate::support::draining::gateway;
 use crate::support::reading;
 
 #[derive(Debug, Clone)]
@@ -52,9 +53,10 @@ fn some_dead(queue: &dyn ReadingQueue, from: u8) -> SequenceSet {
 
 fn play(steps: Vec<Step>, capacity: Capacity) -> Result<(), TestCaseError> {
     let folder = tempfile::tempdir().unwrap();
-    let open = || DurableQueue::open(folder.path(), capacity, SegmentCodec::default()).unwrap().queue;
+    let open =
+        || DurableQueue::open(folder.path(), capacity, SegmentCodec::default(), &gateway()).unwrap().queue;
     let mut store = open();
-    let model = ModelQueue::new(capacity, Epoch(0));
+    let model = ModelQueue::new(capacity, gateway(), Epoch(0));
     let mut second = 0;
     for step in steps {
         match step {
@@ -106,7 +108,7 @@ fn play(steps: Vec<Step>, capacity: Capacity) -> Result<(), TestCaseError> {
             );
         }
         prop_assert!(store.dead_letters(0, 1_000).unwrap() == model.dead_letters(0, 1_000).unwrap());
-        prop_assert_eq!(store.audit().unwrap(), model.audit().unwrap());
+        prop_assert_eq!(audit(&store).unwrap(), audit(&model).unwrap());
     }
     prop_assert!(status(&store).unwrap().balances);
     Ok(())

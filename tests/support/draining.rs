@@ -10,20 +10,29 @@ use hr_gateway::drainer::batch::Limits;
 use hr_gateway::drainer::kinesis::{Keys, KinesisSink};
 use hr_gateway::drainer::settle::CallError;
 use hr_gateway::drainer::{Drainer, DrainerView, RecordSink};
+use hr_gateway::queue::QueueError;
 use hr_gateway::queue::capacity::Capacity;
 use hr_gateway::queue::durable::DurableQueue;
+use hr_gateway::queue::handle::Handle;
 use hr_gateway::queue::segment::SegmentCodec;
-use hr_gateway::queue::{QueueError, ReadingQueue};
-use hr_gateway::wire::Envelope;
-use tokio::sync::{Notify, watch};
+use hr_gateway::reading::GatewayId;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub const UNBOUNDED: Capacity =
     Capacity { items_max: u64::MAX, disk_headroom: 0, when_full: WhenFull::DropOldest };
 
-pub fn open(folder: &Path) -> Arc<dyn ReadingQueue> {
-    Arc::new(DurableQueue::open(folder, UNBOUNDED, SegmentCodec::default()).unwrap().queue)
+pub fn gateway() -> GatewayId {
+    "test".parse().unwrap()
+}
+
+pub fn open(folder: &Path) -> DurableQueue {
+    DurableQueue::open(folder, UNBOUNDED, SegmentCodec::default(), &gateway()).unwrap().queue
+}
+
+pub fn on_thread(queue: DurableQueue) -> Handle {
+    Handle::spawn(Box::new(queue)).unwrap()
 }
 
 pub async fn kinesis(endpoint: String) -> Arc<dyn RecordSink> {
@@ -33,48 +42,36 @@ pub async fn kinesis(endpoint: String) -> Arc<dyn RecordSink> {
 }
 
 pub struct Draining {
-    pub appended: Arc<Notify>,
     pub failing: watch::Receiver<Option<CallError>>,
-    queue: Arc<dyn ReadingQueue>,
+    queue: Handle,
     stop: CancellationToken,
     task: JoinHandle<Result<(), QueueError>>,
 }
 
 impl Draining {
-    pub fn start(
-        queue: &Arc<dyn ReadingQueue>,
-        sink: Arc<dyn RecordSink>,
-        order: DrainOrder,
-        seed: u64,
-    ) -> Self {
+    pub fn start(queue: &Handle, sink: Arc<dyn RecordSink>, order: DrainOrder, seed: u64) -> Self {
         let (failing, failing_seen) = watch::channel(None);
-        let appended = Arc::new(Notify::new());
         let stop = CancellationToken::new();
         let drainer = Drainer {
             queue: queue.clone(),
             sink,
             clock: SystemClock::new(Synchronization::Trusted).unwrap(),
-            envelope: Envelope { gateway: "test".parse().unwrap(), epoch: queue.epoch() },
             limits: Limits::from_config(&Config::default().drain),
             order,
-            appended: appended.clone(),
             view: Arc::new(DrainerView::default()),
             failing,
             random: fastrand::Rng::with_seed(seed),
         };
         let task = tokio::spawn(drainer.run(stop.clone()));
-        Self { appended, failing: failing_seen, queue: queue.clone(), stop, task }
+        Self { failing: failing_seen, queue: queue.clone(), stop, task }
     }
 
     /// Waits until the queue is empty.
     pub async fn emptied(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        while self.queue.ledger().depth() > 0 {
-            assert!(
-                Instant::now() < deadline,
-                "not drained in {limit:?}: {:?}",
-                self.queue.ledger().totals()
-            );
+        while self.queue.depth() > 0 {
+            let totals = self.queue.ledger().await.totals();
+            assert!(Instant::now() < deadline, "not drained in {limit:?}: {totals:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

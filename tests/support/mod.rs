@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
-use hr_gateway::reading::{Body, BootId, Content, Moment, Observation, SensorId};
+use hr_gateway::reading::{Body, BootId, Content, Epoch, Moment, Observation, Origin, Origins, SensorId};
+use hr_gateway::wire::Envelope;
 
 /// Waits for a state, never for an edge: asks until `look` is satisfied, and says what was waited for.
 #[track_caller]
@@ -57,6 +58,12 @@ pub fn recorded_rr_intervals() -> Vec<RrInterval> {
 
 pub fn sensor(name: &str) -> SensorId {
     name.parse().expect("a test's names are names")
+}
+
+/// Of a queue that was opened once.
+pub fn envelope(gateway: &str, epoch: Epoch) -> Envelope {
+    let origin = Origin { first_sequence: 1, epoch, gateway: gateway.parse().unwrap() };
+    Envelope { origins: Origins::new(vec![origin]).unwrap(), anchors: Vec::new() }
 }
 
 /// `second` seconds into a boot whose clock is right.

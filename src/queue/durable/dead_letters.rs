@@ -64,8 +64,16 @@ impl DurableQueue {
     }
 
     /// Puts one item back where its sequence belongs: into the segment that spans it, if one does.
-    fn put_back(&self, state: &mut State, writes: &mut Writes, item: Item) -> Result<(), QueueError> {
+    pub(super) fn put_back(
+        &self,
+        state: &mut State,
+        writes: &mut Writes,
+        item: Item,
+    ) -> Result<(), QueueError> {
         let sequence = item.sequence;
+        if let Some(walk) = &mut state.walk {
+            walk.put_back(&item);
+        }
         let mut in_tail = state.tail.keys().next().is_some_and(|&first| first < sequence);
         let mut items = vec![item];
         if let Some((key, around)) = self.segment_until(sequence)?

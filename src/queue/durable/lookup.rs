@@ -1,14 +1,48 @@
 //! Finding segments by the sequences in them.
 
-use std::sync::atomic::Ordering;
-
 use super::layout::{segment_key, sequence_of};
 use super::{DurableQueue, SEAL_ITEMS};
-use crate::queue::QueueError;
 use crate::queue::segment::SegmentError;
 use crate::queue::sequence_set::SequenceSet;
 use crate::queue::sled::{Store, Value};
+use crate::queue::{Counts, QueueError};
 use crate::reading::Item;
+
+/// Segments that one step of an audit reads: some milliseconds, in which nothing else is done.
+const AUDIT_SEGMENTS: usize = 100;
+
+/// An audit under way. What is taken out or put back before its cursor is counted as it happens, so that
+/// its counts are those of one moment, the last step's.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// Items below it are counted.
+    cursor: u64,
+    counts: Counts,
+}
+
+impl Walk {
+    fn count(&mut self, items: &[Item]) {
+        let from = self.cursor;
+        items.iter().filter(|item| item.sequence >= from).for_each(|item| self.counts.add(item));
+        self.cursor = items.last().map_or(from, |last| last.sequence + 1);
+    }
+
+    pub(super) fn into_counts(self) -> Counts {
+        self.counts
+    }
+
+    pub(super) fn taken_out(&mut self, item: &Item) {
+        if item.sequence < self.cursor {
+            self.counts.take(item);
+        }
+    }
+
+    pub(super) fn put_back(&mut self, item: &Item) {
+        if item.sequence < self.cursor {
+            self.counts.add(item);
+        }
+    }
+}
 
 impl DurableQueue {
     /// Learns which segments at the end are small, from the end until one is not.
@@ -17,7 +51,7 @@ impl DurableQueue {
         let mut seen = 0;
         let last = state.meta.next_sequence;
         for entry in Backwards::new(&self.store, last) {
-            let Some((first, items)) = self.load(entry)? else { continue };
+            let (first, items) = self.load(entry)?;
             let items = items.len() as u32;
             if items >= SEAL_ITEMS / 2 || seen >= SEAL_ITEMS {
                 break;
@@ -31,7 +65,6 @@ impl DurableQueue {
     pub(super) fn decode(&self, key: &[u8], value: &[u8]) -> Result<Vec<Item>, QueueError> {
         self.codec.decode(key, value).map_err(|source| {
             if source == SegmentError::Damaged
-                && !self.salvage
                 && let Err(error) = self.store.mark_damaged()
             {
                 return error;
@@ -43,48 +76,44 @@ impl DurableQueue {
     /// The segment that holds `sequence`, or the first after it.
     pub(super) fn segment_from(&self, sequence: u64) -> Result<Option<(u64, Vec<Item>)>, QueueError> {
         let key = segment_key(sequence);
-        if let Some(value) = self.store.get(key)?
-            && let Some(found) = self.load(Ok((Value::from(&key), value)))?
-        {
-            return Ok(Some(found));
+        if let Some(value) = self.store.get(key)? {
+            return self.load(Ok((Value::from(&key), value))).map(Some);
         }
         if let Some((key, items)) = self.segment_until(sequence)?
             && items.last().is_some_and(|last| last.sequence >= sequence)
         {
             return Ok(Some((key, items)));
         }
-        for entry in self.store.range(segment_key(sequence)..=segment_key(u64::MAX)) {
-            if let Some(found) = self.load(entry)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        let mut later = self.store.range(segment_key(sequence)..=segment_key(u64::MAX));
+        later.next().map(|entry| self.load(entry)).transpose()
     }
 
     /// The last segment that begins at or before `sequence`.
     pub(super) fn segment_until(&self, sequence: u64) -> Result<Option<(u64, Vec<Item>)>, QueueError> {
-        for entry in Backwards::new(&self.store, sequence) {
-            if let Some(found) = self.load(entry)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        Backwards::new(&self.store, sequence).next().map(|entry| self.load(entry)).transpose()
     }
 
-    /// Reads an entry; `None` also for one that is passed over.
-    pub(super) fn load(
-        &self,
-        entry: Result<(Value, Value), QueueError>,
-    ) -> Result<Option<(u64, Vec<Item>)>, QueueError> {
+    fn load(&self, entry: Result<(Value, Value), QueueError>) -> Result<(u64, Vec<Item>), QueueError> {
         let (key, value) = entry?;
-        match self.decode(&key, &value) {
-            Ok(items) => Ok(Some((sequence_of(&key), items))),
-            Err(QueueError::Segment { .. }) if self.salvage => {
-                self.unreadable.fetch_add(1, Ordering::Relaxed);
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        Ok((sequence_of(&key), self.decode(&key, &value)?))
+    }
+
+    /// The first sequence that is queued.
+    pub(super) fn first_queued(&self) -> Result<Option<u64>, QueueError> {
+        let first = self.store.range(segment_key(0)..=segment_key(u64::MAX)).next().transpose()?;
+        Ok(first.map(|(key, _)| sequence_of(&key)))
+    }
+
+    /// Goes on with `walk`; returns whether that was all.
+    pub(super) fn step(&self, walk: &mut Walk) -> Result<bool, QueueError> {
+        // Sealing may have merged what was counted with what was not.
+        let Some((key, items)) = self.segment_from(walk.cursor)? else { return Ok(true) };
+        walk.count(&items);
+        let mut later = self.store.range(segment_key(key + 1)..=segment_key(u64::MAX));
+        for entry in later.by_ref().take(AUDIT_SEGMENTS) {
+            walk.count(&self.load(entry)?.1);
         }
+        Ok(later.next().is_none())
     }
 
     /// The oldest `count` sequences that are not in `except`.

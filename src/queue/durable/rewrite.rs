@@ -37,6 +37,9 @@ impl DurableQueue {
                 if movement == Movement::Evict {
                     row.note_eviction(item.taken);
                 }
+                if let Some(walk) = &mut state.walk {
+                    walk.taken_out(item);
+                }
             }
             state.depth -= out.len() as u64;
             taken.extend(out);

@@ -1,0 +1,182 @@
+//! Opening: the store is compared with its witness, and a new origin begins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::layout::{
+    FORMAT, META_KEY, Meta, PAST_KEY, Past, dead_letter_key, encoded, load_origins, origin_entry,
+    random_epoch, sequence_of,
+};
+use super::rows::load_ledger;
+use super::{DurableQueue, State};
+use crate::queue::QueueError;
+use crate::queue::capacity::Capacity;
+use crate::queue::segment::SegmentCodec;
+use crate::queue::sequence_set::SequenceSet;
+use crate::queue::sled::{Store, Writes, storage};
+use crate::queue::witness::{Before, Finding, Found, Judgement, Mark, StoreState, Witness, judge};
+use crate::reading::{GatewayId, Origin, Origins};
+
+/// A queue, and what happened when it was opened.
+pub struct Opened {
+    /// The queue.
+    pub queue: DurableQueue,
+    /// The damaged store that was moved away; the queue is then a new one.
+    pub set_aside: Option<SetAside>,
+    /// What the store's witness shows.
+    pub finding: Finding,
+}
+
+/// A damaged store that was moved away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Where to.
+    pub path: PathBuf,
+}
+
+impl DurableQueue {
+    /// Opens the store in folder `path`, creating it, and begins a new origin for what `gateway` takes from
+    /// now on.
+    pub fn open(
+        path: &Path,
+        capacity: Capacity,
+        codec: SegmentCodec,
+        gateway: &GatewayId,
+    ) -> Result<Opened, QueueError> {
+        let witness = Witness::read(path);
+        let (store, aside) = Store::open(path, META_KEY)?;
+        let mut queue = Self::of_store(store, capacity, codec, gateway)?;
+        let finding = queue.begin_origin(path, witness, gateway)?;
+        queue.find_tail()?;
+        Ok(Opened { queue, set_aside: aside.map(|path| SetAside { path }), finding })
+    }
+
+    /// Opens a store that is there, to look at it: creates nothing, and takes nothing in. `gateway` is whose
+    /// it is, if the store itself does not say.
+    pub fn open_existing(
+        path: &Path,
+        capacity: Capacity,
+        codec: SegmentCodec,
+        gateway: &GatewayId,
+    ) -> Result<Self, QueueError> {
+        Self::of_store(Store::open_existing(path)?, capacity, codec, gateway)
+    }
+
+    fn of_store(
+        store: Store,
+        capacity: Capacity,
+        codec: SegmentCodec,
+        gateway: &GatewayId,
+    ) -> Result<Self, QueueError> {
+        let meta = match store.get(META_KEY)? {
+            Some(bytes) => Meta::from_bytes(&bytes)?,
+            None => Meta::new(),
+        };
+        let past: Past = match store.get(PAST_KEY)? {
+            Some(bytes) => postcard::from_bytes(&bytes).map_err(storage("read its past"))?,
+            None => Past::default(),
+        };
+        let ledger = load_ledger(&store)?;
+        let state = State {
+            durable_before: meta.next_sequence,
+            origins: load_origins(&store, &meta, gateway)?,
+            meta,
+            past,
+            depth: ledger.depth(),
+            ledger,
+            tail: BTreeMap::new(),
+            protected: SequenceSet::default(),
+            unwritten: BTreeSet::new(),
+            walk: None,
+            witness: None,
+            failed: false,
+        };
+        Ok(Self { store, codec, capacity, state: Mutex::new(state) })
+    }
+
+    /// Durable on return: in the store first, then in the witness. A crash in between leaves a store that is
+    /// one opening ahead and took nothing in; [`judge`] knows it.
+    fn begin_origin(
+        &mut self,
+        path: &Path,
+        found: Found,
+        gateway: &GatewayId,
+    ) -> Result<Finding, QueueError> {
+        let is_new = self.store.get(META_KEY)?.is_none();
+        let first_queued = self.first_queued()?;
+        let oldest = self.oldest_needed(first_queued)?;
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let has_first_format = state.meta.format < 2;
+        let next = state.meta.next_sequence;
+        let (store, before) = (state.meta.store, state.past.before);
+        let store = StoreState { store, origins: &state.origins, before, next };
+        let Judgement { first_sequence, mut finding } = judge((!is_new).then_some(&store), &found);
+        if has_first_format && found == Found::Nothing {
+            // None was kept then.
+            finding = Finding::Sound;
+        }
+        if let Finding::WentBack(back) = &finding {
+            let mut missing = state.past.missing();
+            missing.insert_range(back.first_missing..=back.last);
+            state.past.set_missing(&missing);
+        }
+        state.meta.format = FORMAT;
+        state.meta.next_sequence = first_sequence;
+        state.durable_before = first_sequence;
+
+        let begun = Origin { first_sequence, epoch: random_epoch(), gateway: gateway.clone() };
+        let opening = begun.epoch;
+        state.past.before = Some(Before { epoch: state.origins.newest().epoch, ended_at: next });
+        let (spent, mut origins) = match is_new {
+            true => (Vec::new(), Vec::new()),
+            false => split_spent(&state.origins, oldest),
+        };
+        origins.push(begun);
+        let mut writes = Writes::default();
+        spent.iter().for_each(|origin| writes.remove(origin_entry(origin).0));
+        // A store of the first format has its only one in its description alone.
+        origins.iter().map(origin_entry).for_each(|(key, value)| writes.insert(key, value));
+        state.origins = Origins::new(origins).expect("one was just made");
+        writes.insert(PAST_KEY, encoded(&state.past));
+        writes.insert(META_KEY, encoded(&state.meta));
+
+        // A later format is noted outside first: no older program opens what it would misread.
+        if has_first_format {
+            self.store.describe(FORMAT)?;
+        }
+        self.store.apply(writes)?;
+        self.store.sync()?;
+        if is_new {
+            self.store.describe(FORMAT)?;
+        }
+        let mark = Mark {
+            store: state.meta.store,
+            opening,
+            opened_at: first_sequence,
+            durable_before: first_sequence,
+            settled_before: first_queued.unwrap_or(first_sequence),
+            is_clean: false,
+        };
+        state.witness = Some(Witness::begin(path, mark).map_err(storage("begin its witness"))?);
+        Ok(finding)
+    }
+
+    /// The first sequence whose origin something still leans on.
+    fn oldest_needed(&self, first_queued: Option<u64>) -> Result<Option<u64>, QueueError> {
+        let mut dead = self.store.range(dead_letter_key(0)..=dead_letter_key(u64::MAX));
+        let first_dead = dead.next().transpose()?.map(|(key, _)| sequence_of(&key));
+        let state = self.lock();
+        let sessions = state.ledger.rows.values().map(|row| row.session).filter(|session| *session > 0);
+        let first_missing = state.past.missing().first_at_or_after(0);
+        Ok([first_queued, first_dead, first_missing].into_iter().flatten().chain(sessions).min())
+    }
+}
+
+/// The origins that nothing leans on any more, and the others: from that of `oldest` on, and always the last,
+/// since the witness may name it.
+fn split_spent(origins: &Origins, oldest: Option<u64>) -> (Vec<Origin>, Vec<Origin>) {
+    let last = origins.newest().first_sequence;
+    let needed_from = oldest.map_or(last, |oldest| origins.of(oldest).first_sequence.min(last));
+    origins.iter().cloned().partition(|origin| origin.first_sequence < needed_from)
+}
