@@ -22,6 +22,7 @@ pub mod durable;
 pub mod handle;
 pub mod ledger;
 pub mod model;
+pub mod salvage;
 pub mod segment;
 pub mod sequence_set;
 mod sled;

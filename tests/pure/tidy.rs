@@ -59,7 +59,8 @@ fn files_stay_small_and_open_with_why_they_exist() {
 fn tasks_are_spawned_by_the_gateway_alone() {
     for (name, text) in sources(&["src"]) {
         // A sensor's task is a child of the source's; the queue has a thread of its own.
-        let allowed = ["src/gateway.rs", "src/ble/bluez/mod.rs", "src/queue/handle.rs"].contains(&name.as_str());
+        let allowed =
+            ["src/gateway.rs", "src/ble/bluez/mod.rs", "src/queue/handle.rs"].contains(&name.as_str());
         assert!(
             allowed || !text.contains("tokio::spawn") && !text.contains(".spawn("),
             "{name} spawns a task"

@@ -1,0 +1,130 @@
+//! Reads a damaged store without sled, and tells whether a store is damaged before sled sees it.
+//!
+//! sled 0.34 takes the first bad checksum in the newest part of its log as the log's end, without a word,
+//! and writes over what follows; a bad page elsewhere is an error of each look-up that meets it. What is
+//! intact can be read all the same: the log says of each message where it belongs. Here it is read
+//! strictly as it lies, never written, and a segment at a time.
+//!
+//! What must hold:
+//!
+//! - For a store that is whole, also one whose process was killed at any moment, [`Salvaged`] shows
+//!   exactly what sled shows after opening it (`tests/queue/salvage.rs`).
+//! - For a damaged one nothing is made up: each value is one that was once written at its key. Only
+//!   what the damage hit is missing; an older value, or a removed entry, may stand in for it.
+//! - No bytes make it panic, or take more memory than one segment and the places of the keys.
+//!
+//! The queue keeps one tree, with values far below 128 KB. Other trees' keys would be mixed in, and what
+//! sled stores in files of their own (`blobs/`) is counted as bad.
+
+mod flip;
+mod log;
+mod page;
+mod state;
+mod survey;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use log::{Piece, Pieces};
+use state::{Place, Replay};
+use survey::Survey;
+
+/// What a damaged store's file still holds: the latest state of each key that intact messages tell of.
+pub struct Salvaged {
+    file: File,
+    places: BTreeMap<Box<[u8]>, Place>,
+    bad: u64,
+}
+
+impl Salvaged {
+    /// Reads `db`, whatever it holds. An error only if the disk refuses to be read.
+    pub fn read(db: File) -> io::Result<Self> {
+        let survey = Survey::of(&db, 0)?;
+        let (mut replay, mut bad) = replay(&db, &survey, BTreeSet::new())?;
+        if !survey.damaged {
+            let orphans = replay.orphans();
+            if !orphans.is_empty() {
+                (replay, bad) = self::replay(&db, &survey, orphans)?;
+            }
+        }
+        let (places, homeless) = replay.finish();
+        Ok(Self { file: db, places, bad: survey.bad + bad + homeless })
+    }
+
+    /// The keys in `range`, ascending.
+    pub fn keys<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> impl Iterator<Item = &[u8]> {
+        let bound = |bound: Bound<&K>| bound.map(|key| Box::<[u8]>::from(key.as_ref()));
+        let (from, to) = (bound(range.start_bound()), bound(range.end_bound()));
+        let within = move |key: &[u8]| match &to {
+            Bound::Included(last) => *key <= **last,
+            Bound::Excluded(end) => *key < **end,
+            Bound::Unbounded => true,
+        };
+        self.places.range((from, Bound::Unbounded)).map(|(key, _)| &**key).take_while(move |key| within(key))
+    }
+
+    /// The value at `key`.
+    pub fn value(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let Some(place) = self.places.get(key) else { return Ok(None) };
+        let mut value = vec![0; place.bytes as usize];
+        self.file.read_exact_at(&mut value, place.at)?;
+        Ok(Some(value))
+    }
+
+    /// Stretches of bytes, and messages, that had to be passed over. A crash, too, leaves some.
+    pub fn bad_messages(&self) -> u64 {
+        self.bad
+    }
+}
+
+fn replay(db: &File, survey: &Survey, passed_over: BTreeSet<u64>) -> io::Result<(Replay, u64)> {
+    let mut replay = Replay::without(passed_over);
+    let mut senseless = 0;
+    let mut expected = None;
+    for segment in &survey.segments {
+        if survey.damaged && expected.is_some_and(|expected| expected != segment.number) {
+            replay.missing(segment.lsn(0));
+        }
+        expected = Some(segment.number + 1);
+        for piece in Pieces::of(&segment.read(db)?, segment.number) {
+            match piece {
+                // Beyond the end sled sees nothing; but in a damaged log the end is a mere guess.
+                Piece::Frame(frame) if survey.damaged || segment.lsn(frame.at) < survey.end => {
+                    let sensible = replay.take_in(&frame, segment.lsn(frame.at), segment.at);
+                    senseless += u64::from(!sensible);
+                }
+                Piece::Frame(_) => {}
+                Piece::Bad { to: end, .. } | Piece::Rest { from: end } if survey.damaged => {
+                    replay.missing(segment.lsn(end));
+                }
+                Piece::Bad { .. } | Piece::Rest { .. } => {}
+            }
+        }
+    }
+    Ok((replay, senseless))
+}
+
+/// Whether the part of the log that sled would read at its next opening holds damage in its middle: from
+/// the newest snapshot on, or all of it without one. A torn end, as a crash leaves it, is no damage.
+pub fn is_damaged_inside(folder: &Path) -> io::Result<bool> {
+    let db = match File::open(folder.join("db")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        db => db?,
+    };
+    Ok(Survey::of(&db, newest_snapshot(folder)?.unwrap_or(0))?.damaged)
+}
+
+/// The log sequence number in the name of the newest snapshot.
+fn newest_snapshot(folder: &Path) -> io::Result<Option<u64>> {
+    let mut newest = None;
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let lsn = name.to_str().and_then(|name| u64::from_str_radix(name.strip_prefix("snap.")?, 16).ok());
+        newest = newest.max(lsn);
+    }
+    Ok(newest)
+}

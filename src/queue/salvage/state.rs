@@ -1,0 +1,203 @@
+//! What the messages of a log add up to: the place of each key's latest value.
+//!
+//! A page, written anew, settles its whole range of keys: those it lists are there, all others are gone.
+//! A link changes one key, which it names without the prefix of the page that it belongs to. In the
+//! log's order the last word on each key wins, as in sled.
+//!
+//! Where messages are missing ([`Replay::missing`]), a page that was written anew with another range may
+//! be among them; a link that comes after may then lack another prefix than the page suggests. Such
+//! links wait for the end, when the pages above tell the range.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::log::{Frame, Kind};
+use super::page::{Data, KeyRange, Link, Node};
+
+/// Where in the file a value stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Its first byte.
+    pub at: u64,
+    /// How many.
+    pub bytes: u32,
+    lsn: u64,
+}
+
+struct Page {
+    lsn: u64,
+    /// `None` for what is no leaf.
+    leaf: Option<Leaf>,
+    /// The first key of each page below, and its id; the last has no key's page to its right.
+    below: Vec<(KeyRange, u64)>,
+    next: Option<u64>,
+}
+
+struct Leaf {
+    range: KeyRange,
+    prefix: Box<[u8]>,
+}
+
+struct Waiting {
+    lsn: u64,
+    key: Box<[u8]>,
+    value: Option<Place>,
+}
+
+/// The replay of a log.
+#[derive(Default)]
+pub struct Replay {
+    pages: HashMap<u64, Page>,
+    entries: BTreeMap<Box<[u8]>, Place>,
+    waiting: HashMap<u64, Vec<Waiting>>,
+    missing_at: Option<u64>,
+    passed_over: BTreeSet<u64>,
+}
+
+impl Replay {
+    /// A replay that takes no notice of these pages.
+    pub fn without(passed_over: BTreeSet<u64>) -> Self {
+        Self { passed_over, ..Self::default() }
+    }
+
+    /// Messages before `lsn` could not be read.
+    pub fn missing(&mut self, lsn: u64) {
+        self.missing_at = Some(lsn);
+    }
+
+    /// Takes the next message in, which stands at `lsn` of the log; its segment begins at byte
+    /// `segment_at` of the file. `false` if it makes no sense, for all its checksum.
+    pub fn take_in(&mut self, frame: &Frame, lsn: u64, segment_at: u64) -> bool {
+        if self.passed_over.contains(&frame.pid) {
+            return true;
+        }
+        let place = |value: &[u8]| Place {
+            at: segment_at + frame.body_at as u64 + offset_within(frame.body, value) as u64,
+            bytes: value.len() as u32,
+            lsn,
+        };
+        match frame.kind {
+            Kind::Node => match Node::read(frame.body) {
+                Some(node) => self.replace(frame.pid, node, lsn, place),
+                None => return false,
+            },
+            Kind::Link => match Link::read(frame.body) {
+                Some(Some(link)) => self.link(frame.pid, &link, lsn, link.value.map(place)),
+                Some(None) => {}
+                None => return false,
+            },
+            Kind::Free => {
+                self.pages.remove(&frame.pid);
+                self.waiting.remove(&frame.pid);
+            }
+            Kind::Blob => {
+                self.pages.remove(&frame.pid);
+                return false;
+            }
+            Kind::Canceled | Kind::Cap | Kind::BatchManifest | Kind::Counter | Kind::Meta => {}
+        }
+        true
+    }
+
+    fn replace(&mut self, pid: u64, node: Node, lsn: u64, place: impl Fn(&[u8]) -> Place) {
+        self.waiting.remove(&pid);
+        let mut page = Page { lsn, leaf: None, below: Vec::new(), next: node.next };
+        match node.data {
+            Data::Leaf(entries) => {
+                self.clear(&node.range);
+                for (suffix, value) in entries {
+                    self.entries.insert(joined(node.prefix, suffix), place(value));
+                }
+                page.leaf = Some(Leaf { range: node.range, prefix: node.prefix.into() });
+            }
+            Data::Index(below) => {
+                let lows: Vec<_> = below.iter().map(|(suffix, _)| joined(node.prefix, suffix)).collect();
+                let highs = lows.iter().skip(1).cloned().chain([node.range.hi]);
+                let ranges = lows.iter().cloned().zip(highs).map(|(lo, hi)| KeyRange { lo, hi });
+                page.below = ranges.zip(below.iter().map(|&(_, pid)| pid)).collect();
+            }
+        }
+        self.pages.insert(pid, page);
+    }
+
+    fn clear(&mut self, range: &KeyRange) {
+        let from = self.entries.range(range.lo.clone()..).map(|(key, _)| key);
+        let gone: Vec<_> = from.take_while(|key| range.contains(key)).cloned().collect();
+        gone.iter().for_each(|key| _ = self.entries.remove(key));
+    }
+
+    fn link(&mut self, pid: u64, link: &Link, lsn: u64, value: Option<Place>) {
+        let page = self.pages.get(&pid);
+        let sure = page.filter(|page| self.missing_at.is_none_or(|missing| missing <= page.lsn));
+        match sure.map(|page| &page.leaf) {
+            Some(Some(leaf)) => {
+                let key = joined(&leaf.prefix, link.key);
+                set(&mut self.entries, key, value, lsn);
+            }
+            // Without a page, and with nothing missing, it is left over from before the page moved.
+            None if self.missing_at.is_none() => {}
+            _ => self.waiting.entry(pid).or_default().push(Waiting { lsn, key: link.key.into(), value }),
+        }
+    }
+
+    /// Leaves that nothing leads to: a split that a crash cut short made them, and what they hold is old.
+    pub fn orphans(&self) -> BTreeSet<u64> {
+        let led_to: BTreeSet<u64> = self
+            .pages
+            .values()
+            .flat_map(|page| page.below.iter().map(|&(_, pid)| pid).chain(page.next))
+            .collect();
+        let inner = |page: &Page| page.leaf.as_ref().is_some_and(|leaf| !leaf.range.lo.is_empty());
+        self.pages
+            .iter()
+            .filter(|&(pid, page)| inner(page) && !led_to.contains(pid))
+            .map(|(&pid, _)| pid)
+            .collect()
+    }
+
+    /// The keys, each with the place of its value, and how many links fit into no page.
+    pub fn finish(mut self) -> (BTreeMap<Box<[u8]>, Place>, u64) {
+        let mut homeless = 0;
+        let mut told: Vec<(u64, u64, &KeyRange)> = self
+            .pages
+            .values()
+            .flat_map(|page| page.below.iter().map(|(range, pid)| (page.lsn, *pid, range)))
+            .filter(|(_, pid, _)| self.waiting.contains_key(pid))
+            .collect();
+        told.sort_by_key(|&(lsn, ..)| lsn);
+        let above: HashMap<u64, (u64, &KeyRange)> =
+            told.into_iter().map(|(lsn, pid, range)| (pid, (lsn, range))).collect();
+        for (pid, links) in &self.waiting {
+            let own = self.pages.get(pid).and_then(|page| Some((page.lsn, &page.leaf.as_ref()?.range)));
+            // The page above follows a split of the page; if it is older, it has not followed yet.
+            let range = above.get(pid).copied().into_iter().chain(own).max_by_key(|(lsn, _)| *lsn);
+            for link in links {
+                let key = range.map(|(_, range)| (joined(range.prefix(), &link.key), range));
+                match key.filter(|(key, range)| range.contains(key)) {
+                    Some((key, _)) => set(&mut self.entries, key, link.value, link.lsn),
+                    None => homeless += 1,
+                }
+            }
+        }
+        (self.entries, homeless)
+    }
+}
+
+/// The later word wins, whichever comes first.
+fn set(entries: &mut BTreeMap<Box<[u8]>, Place>, key: Box<[u8]>, value: Option<Place>, lsn: u64) {
+    if entries.get(&key).is_some_and(|known| known.lsn > lsn) {
+        return;
+    }
+    match value {
+        Some(place) => _ = entries.insert(key, place),
+        None => _ = entries.remove(&key),
+    }
+}
+
+fn joined(prefix: &[u8], suffix: &[u8]) -> Box<[u8]> {
+    [prefix, suffix].concat().into()
+}
+
+/// Where in `whole` its part `part` begins.
+fn offset_within(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().saturating_sub(whole.as_ptr().addr()).min(whole.len())
+}
