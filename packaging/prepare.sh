@@ -58,6 +58,21 @@ prepare_machines() {
     make_venv target/vm-venv tests/vm/requirements.txt
 }
 
+# The recorded power cuts, whose disk is a file that a program of ours serves.
+prepare_evidence() {
+    prepare_tests
+    install_packages e2fsprogs kmod
+    # Of most kernels they are parts already.
+    as_root modprobe --quiet --all fuse loop ext4 || true
+    local device
+    for device in /dev/fuse /dev/loop-control; do
+        [ -e "$device" ] || {
+            echo "the power cuts need $device, which this kernel does not have" >&2
+            exit 1
+        }
+    done
+}
+
 # make_venv FOLDER REQUIREMENTS: unless it is there with just these.
 make_venv() {
     cmp -s "$2" "$1/requirements.txt" && return

@@ -4,6 +4,8 @@
 #   packaging/test.sh deb          the package: built for amd64 and arm64, checked against Debian's rules
 #   packaging/test.sh vm [ARG...]  the package on real BlueZ, kernel and systemd, in virtual machines (as root);
 #                                  arguments go to tests/vm/run.py: --list, --soak 100, 2.1
+#   packaging/test.sh evidence [ARG...]  power cuts, some hundreds; as root.
+#                                  Arguments go to tests/evidence/power/run.py: --cuts 10000
 #   packaging/test.sh cloud        the cloud side: templates, scripts, indexer, queries, dashboard
 #   packaging/test.sh all          all of these, and the mock's own test and the README's demo
 set -euo pipefail
@@ -125,6 +127,18 @@ run_all_machines() {
     count_run "$beside" '^[0-9]+ passed, [0-9]+ failed'
 }
 
+# Power cuts without a machine.
+evidence_tests() {
+    prepare_evidence
+    # Debug builds: they put in the faults that must be found.
+    cargo build --locked --bin hr-gatewayd --example store
+    mkdir -p target/evidence
+    echo "== power cuts"
+    local status=0
+    as_root python3 -B tests/evidence/power/run.py "$@" 2>&1 | tee "$log" || status=$?
+    count_run "$status" '^[0-9]+ passed, [0-9]+ failed'
+}
+
 cloud_tests() {
     echo "== the cloud side"
     local status=0
@@ -158,12 +172,14 @@ case $tier in
         ;;
     deb) package_tests ;;
     vm) machine_tests "$@" ;;
+    evidence) evidence_tests "$@" ;;
     cloud) cloud_tests ;;
     all)
         prepare_tests
         check "the pretend BlueZ checks itself" target/test-venv/bin/python -B tests/bluez/self_test.py
         check "the README's demo" demo
         cargo_tests
+        evidence_tests
         package_tests
         machine_tests
         cloud_tests
