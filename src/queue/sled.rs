@@ -77,6 +77,11 @@ impl Store {
             Err(Unopened::Refused(error)) => return Err(error),
         };
         let file = File::open(path.join("db")).map_err(storage("open its store's file"))?;
+        // sled writes it once and never syncs it; a cut while the kernel did so itself, half a minute later,
+        // left zeros, with which no store opens.
+        File::open(path.join("conf"))
+            .and_then(|parameters| parameters.sync_all())
+            .map_err(storage("sync its store's parameters"))?;
         // A new file is only as durable as its name, and sled syncs no folder.
         for folder in [Some(path), path.parent()].into_iter().flatten() {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(storage("sync its folder"))?;
