@@ -10,6 +10,7 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hr_gateway::queue::ReadingQueue;
 use support::daemon::{Daemon, configure};
 use support::draining::open;
 use support::fake_kinesis::{FakeKinesis, Fault, Options};

@@ -5,19 +5,21 @@
 //! stands between the writes of the disk that came before it and those that came after.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use hr_gateway::config::{DrainOrder, WhenFull};
-use hr_gateway::control::{self, Reply, Request};
+use hr_gateway::control::{self, Request};
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::queue::ReadingQueue;
 use hr_gateway::queue::capacity::Capacity;
 use hr_gateway::queue::durable::{DurableQueue, Opened};
+use hr_gateway::queue::handle::Handle;
 use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::queue::sequence_set::SequenceSet;
+use hr_gateway::queue::witness::Finding;
 use hr_gateway::reading::{Body, BootId, Content, Item, Moment, Observation};
-use hr_gateway::wire::{self, Envelope};
+use hr_gateway::wire;
 use serde_json::{Value, json};
 
 const UNBOUNDED: Capacity =
@@ -41,14 +43,16 @@ fn main() {
     }
 }
 
-fn open(folder: &Path) -> (DurableQueue, Envelope) {
-    let Opened { queue, set_aside } = DurableQueue::open(folder, UNBOUNDED, SegmentCodec::default())
-        .unwrap_or_else(|error| panic!("the store does not open: {error:?}"));
-    if let Some(aside) = set_aside {
-        say(&json!({ "set_aside": aside }));
+fn open(folder: &Path) -> DurableQueue {
+    let gateway = "evidence".parse().expect("a name");
+    let Opened { queue, set_aside, finding } =
+        DurableQueue::open(folder, UNBOUNDED, SegmentCodec::default(), &gateway)
+            .unwrap_or_else(|error| panic!("the store does not open: {error:?}"));
+    // A cut that loses only what was not flushed is no damage, and the witness may not cry wolf.
+    if set_aside.is_some() || finding != Finding::Sound {
+        say(&json!({ "set_aside": format!("{set_aside:?} {finding:?}") }));
     }
-    let envelope = Envelope { gateway: "evidence".parse().expect("a name"), epoch: queue.epoch() };
-    (queue, envelope)
+    queue
 }
 
 fn say(line: &Value) {
@@ -57,21 +61,32 @@ fn say(line: &Value) {
 
 /// What the store holds, and what it holds after three more readings.
 fn open_again(folder: &Path) {
-    let (queue, envelope) = open(folder);
-    report(&queue, &envelope);
-    queue.append(&AFTERWARDS.map(reading).collect::<Vec<_>>()).expect("an append after the power is back");
-    say(&json!("appended"));
-    report(&queue, &envelope);
+    let queue = Handle::in_place(Box::new(open(folder)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        report(&queue).await;
+        let afterwards = AFTERWARDS.map(reading).collect();
+        queue.append(afterwards).await.expect("an append after the power is back");
+        say(&json!("appended"));
+        report(&queue).await;
+    });
 }
 
-fn report(queue: &dyn ReadingQueue, envelope: &Envelope) {
-    let mut say = |reply: Reply| -> io::Result<()> {
-        say(&serde_json::to_value(reply)?);
-        Ok(())
-    };
+async fn report(queue: &Handle) {
     for request in [Request::Status, Request::Export, Request::DeadLetters] {
-        control::execute(queue, envelope, &request, &mut say)
-            .unwrap_or_else(|error| panic!("{request:?}: {error:?}"));
+        let (sender, mut replies) = tokio::sync::mpsc::channel(64);
+        let answer = async {
+            let answer = control::execute(queue, &request, &sender).await;
+            drop(sender);
+            answer
+        };
+        let pass_on = async {
+            while let Some(reply) = replies.recv().await {
+                say(&serde_json::to_value(reply).expect("a reply is JSON"));
+            }
+        };
+        let (answer, ()) = tokio::join!(answer, pass_on);
+        answer.unwrap_or_else(|error| panic!("{request:?}: {error:?}"));
     }
 }
 
@@ -98,9 +113,10 @@ fn reading(serial: u64) -> Observation {
 
 /// Appends, delivers, refuses and takes back, as a gateway on a bad day.
 fn work(folder: &Path, mut marks: File, mut serial: u64, appends: u64) {
-    let (queue, envelope) = open(folder);
+    let queue = open(folder);
     let mut random = fastrand::Rng::with_seed(serial);
-    let mut mark = |line: Value| marks.write_all(format!("{line}\n").as_bytes()).expect("the recorder listens");
+    let mut mark =
+        |line: Value| marks.write_all(format!("{line}\n").as_bytes()).expect("the recorder listens");
     for _ in 0..appends {
         let group = if random.u8(..) < 128 { 1 } else { random.u64(1..=GROUP_MAX) };
         let serials = serial..serial + group;
@@ -112,12 +128,12 @@ fn work(folder: &Path, mut marks: File, mut serial: u64, appends: u64) {
         match random.u8(..) {
             0..70 => {
                 let oldest = oldest(&queue, random.usize(1..150));
-                mark(json!({ "delivered": lines(&queue, &envelope, &oldest) }));
+                mark(json!({ "delivered": lines(&queue, &oldest) }));
                 queue.remove(&sequences(&oldest)).expect("a removal");
             }
             70..80 => {
                 let oldest = oldest(&queue, 2);
-                mark(json!({ "refused": lines(&queue, &envelope, &oldest) }));
+                mark(json!({ "refused": lines(&queue, &oldest) }));
                 queue.dead_letter(&sequences(&oldest), "as the test wants it").expect("a dead letter");
             }
             80..84 => {
@@ -150,10 +166,11 @@ fn sequences(items: &[Item]) -> SequenceSet {
 }
 
 /// As a sink would be given them.
-fn lines(queue: &DurableQueue, envelope: &Envelope, items: &[Item]) -> Vec<String> {
+fn lines(queue: &DurableQueue, items: &[Item]) -> Vec<String> {
+    let envelope = queue.envelope();
     let line = |item: &Item| {
         let mut line = Vec::new();
-        wire::write_line(item, envelope, &queue.anchors(), &mut line);
+        wire::write_line(item, &envelope, &mut line);
         String::from_utf8(line).expect("NDJSON is text")
     };
     items.iter().map(line).collect()
