@@ -36,7 +36,8 @@ use crate::drainer::{Drainer, DrainerView, RecordSink};
 use crate::ingest::{Ingest, Tracker};
 use crate::queue::QueueError;
 use crate::queue::handle::Handle;
-use crate::reading::SensorId;
+use crate::queue::rescued::Rescuer;
+use crate::reading::{GapReason, SensorId};
 use crate::service_manager;
 use heartbeat::Heartbeat;
 
@@ -51,14 +52,16 @@ pub struct Gateway {
     pub config: Config,
     /// The queue.
     pub queue: Handle,
+    /// Whether the queue's opening showed that readings are missing from it.
+    pub queue_went_back: bool,
     /// Where it is drained to; without one, readings wait.
     pub sink: Option<Arc<dyn RecordSink>>,
     /// Where notifications come from.
     pub source: Box<dyn NotificationSource>,
     /// The machine's clocks.
     pub clock: SystemClock,
-    /// The socket for `hr-gatewayd queue`, if wanted.
-    pub control_socket: Option<PathBuf>,
+    /// The socket for `hr-gatewayd queue`, if wanted, and what reads damaged stores for it.
+    pub control: Option<(PathBuf, Rescuer)>,
     /// Who streams.
     pub states: watch::Receiver<BTreeMap<SensorId, bool>>,
     /// The source's proof of life, if it has one.
@@ -112,9 +115,10 @@ impl Gateway {
         let (source_stop, drain_stop) = (CancellationToken::new(), CancellationToken::new());
         let (sender, events) = mpsc::channel(EVENTS_MAX);
 
+        let before_us = if self.queue_went_back { GapReason::QueueLost } else { GapReason::GatewayDown };
         let ingest = Ingest {
             queue: self.queue.clone(),
-            tracker: Tracker::new(&self.config.session, &self.queue.ledger().await),
+            tracker: Tracker::new(&self.config.session, &self.queue.ledger().await, before_us),
             commit_interval: self.config.queue.commit_interval.0,
             rounds: ingest_rounds.clone(),
         };
@@ -129,7 +133,8 @@ impl Gateway {
             ledger_interval: self.config.log.ledger_interval.0,
             config_path: self.config_path,
         };
-        let control = self.control_socket.map(|socket| Server { socket, queue: self.queue.clone() });
+        let queue = self.queue.clone();
+        let control = self.control.map(|(socket, rescuer)| Server { socket, queue, rescuer });
         let drainer = self.sink.map(|sink| Drainer {
             queue: self.queue.clone(),
             sink,

@@ -26,6 +26,8 @@ use crate::reading::{Body, Content, Gap, GapReason, Moment, Observation, SensorI
 pub struct Tracker {
     idle_after_ms: u64,
     gap_after_ms: u64,
+    /// Why there is nothing from before this process.
+    before_us: GapReason,
     sensors: HashMap<SensorId, Track>,
 }
 
@@ -40,12 +42,13 @@ struct Track {
 }
 
 impl Tracker {
-    /// Goes on where `ledger` says that each sensor was.
-    pub fn new(config: &SessionConfig, ledger: &Ledger) -> Self {
+    /// Goes on where `ledger` says that each sensor was. What lies between is a gap because of `before_us`.
+    pub fn new(config: &SessionConfig, ledger: &Ledger, before_us: GapReason) -> Self {
         let resume = |last: Option<Moment>| Track { last, ..Track::default() };
         Self {
             idle_after_ms: config.idle_after.0.as_millis() as u64,
             gap_after_ms: config.gap_after.0.as_millis() as u64,
+            before_us,
             sensors: (ledger.rows.iter())
                 .map(|(sensor, row)| (sensor.clone(), resume(row.last.map(Moment::from))))
                 .collect(),
@@ -90,7 +93,7 @@ impl Tracker {
         };
         let down = track.down.take();
         if is_gap && let Some(last) = track.last {
-            let unexplained = if track.seen { GapReason::SensorSilent } else { GapReason::GatewayDown };
+            let unexplained = if track.seen { GapReason::SensorSilent } else { self.before_us };
             gap(if track.seen { down.unwrap_or(unexplained) } else { unexplained }, last);
         }
         match measurement.sensor_contact {

@@ -204,6 +204,8 @@ pub enum GapReason {
     ClockUnsynchronized,
     /// The queue was full and readings made room.
     Evicted,
+    /// The queue's store was damaged or put back to an earlier state, and readings that it had are missing.
+    QueueLost,
 }
 
 /// One element of the queue: a reading or a gap record with its place in the sequence.

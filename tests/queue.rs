@@ -8,6 +8,8 @@ mod crash;
 mod durable;
 #[path = "queue/model.rs"]
 mod model;
+#[path = "queue/recover.rs"]
+mod recover;
 #[path = "queue/salvage.rs"]
 mod salvage;
 mod support;

@@ -1,7 +1,10 @@
 //! `hr-gatewayd queue`: look into the queue and mend it.
 
+mod csv;
+
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,14 +14,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 
+use csv::{CSV_COLUMNS, write_csv};
+
 use super::{Failure, layers, run};
 use crate::config::Config;
 use crate::control::{self, ControlError, Reply, Request, Selection};
 use crate::queue::capacity::Capacity;
-use crate::queue::durable::DurableQueue;
+use crate::queue::durable::{DurableQueue, set_aside};
 use crate::queue::handle::Handle;
-use crate::queue::{ReadingQueue, Status};
-use crate::wire::WireRecord;
+use crate::queue::{self, QueueError, ReadingQueue, Status};
 
 /// `queue`
 #[derive(Debug, Args)]
@@ -26,7 +30,7 @@ use crate::wire::WireRecord;
     after_help = "Works on a running gateway (which answers itself) and on a stopped one.\n\nExamples:\n  \
                         hr-gatewayd queue status\n  hr-gatewayd queue export --format csv --output backlog.csv\n  \
                         hr-gatewayd queue dead-letters\n  hr-gatewayd queue requeue --all\n  \
-                        hr-gatewayd queue drop 4711 4712"
+                        hr-gatewayd queue drop 4711 4712\n  hr-gatewayd queue recover"
 )]
 pub struct QueueArgs {
     /// The queue's folder, instead of the configured one.
@@ -63,6 +67,12 @@ enum QueueCommand {
     Requeue(Which),
     /// Discard dead letters for good (counted as evicted).
     Drop(Which),
+    /// Take back what can be read of a damaged store that was set aside, under the old ids, each once.
+    Recover {
+        /// The folder it was set aside as; by default all such folders of this queue.
+        #[arg(long, value_name = "DIR")]
+        from: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -102,6 +112,7 @@ pub fn queue(config_path: Option<PathBuf>, args: QueueArgs) -> Result<ExitCode, 
             change(&config, Request::Requeue(which.into()), "put back into the queue")
         }
         QueueCommand::Drop(which) => change(&config, Request::Drop(which.into()), "discarded"),
+        QueueCommand::Recover { from } => recover(&config, from),
     }
 }
 
@@ -134,10 +145,11 @@ fn perform(
         }
         std::thread::sleep(PAUSE);
     };
+    let rescuer = run::rescuer(config)?;
     let queue = Handle::in_place(queue);
     let (say, mut said) = mpsc::channel(REPLIES_AHEAD);
     let answer = async {
-        let done = control::execute(&queue, request, &say).await;
+        let done = control::execute(&queue, &rescuer, request, &say).await;
         drop(say);
         done
     };
@@ -154,18 +166,54 @@ fn perform(
     Ok(count)
 }
 
-/// The queue of a stopped gateway: as the daemon would open it where something is to be changed.
+/// The queue of a stopped gateway: as the daemon would open it where something is to be changed; where it is
+/// only looked at, also a damaged one, as far as it can be read.
 fn open(config: &Config, request: &Request) -> Result<Box<dyn ReadingQueue>, Failure> {
     let capacity = Capacity::from_config(&config.queue);
-    let (path, codec, gateway) = (&config.queue.path, run::codec(&config.queue)?, run::gateway_id(config)?);
-    Ok(match request {
-        Request::Status | Request::Export | Request::DeadLetters => {
-            Box::new(DurableQueue::open_existing(path, capacity, codec, &gateway)?)
-        }
-        Request::Requeue(_) | Request::Drop(_) => {
-            Box::new(DurableQueue::open(path, capacity, codec, &gateway)?.queue)
-        }
-    })
+    let (path, rescuer) = (&config.queue.path, run::rescuer(config)?);
+    if let Request::Requeue(_) | Request::Drop(_) | Request::Recover(_) = request {
+        let opened = DurableQueue::open(path, capacity, rescuer.codec, &rescuer.gateway)?;
+        run::findings(&opened).into_iter().for_each(|finding| eprintln!("hr-gatewayd: {finding}"));
+        return Ok(Box::new(opened.queue));
+    }
+    let whole = || {
+        let queue = DurableQueue::open_existing(path, capacity, rescuer.codec.clone(), &rescuer.gateway)?;
+        queue::audit(&queue).map(|_| queue)
+    };
+    let error = match DurableQueue::is_damaged(path)? {
+        true => None,
+        false => match whole() {
+            Ok(queue) => return Ok(Box::new(queue)),
+            Err(error) if error.needs_configuration() || matches!(error, QueueError::InUse(_)) => {
+                return Err(error.into());
+            }
+            Err(error) => Some(error),
+        },
+    };
+    let rescued = rescuer.read(path).map_err(|unreadable| error.unwrap_or(unreadable))?;
+    let missing: Vec<_> = rescued.missing().ranges().map(RangeInclusive::into_inner).collect();
+    let (readable, passed_over) =
+        (rescued.readable().count() + rescued.dead().count(), rescued.passed_over());
+    eprintln!("hr-gatewayd: the store is damaged; {}", rescued_words(readable, passed_over, &missing));
+    Ok(Box::new(rescued))
+}
+
+fn rescued_words(readable: u64, passed_over: u64, missing: &[(u64, u64)]) -> String {
+    let missing = missing_words(missing);
+    format!("{readable} readings and gap records in it can be read, {passed_over} places cannot; {missing}")
+}
+
+fn missing_words(missing: &[(u64, u64)]) -> String {
+    const RANGES_SHOWN: usize = 20;
+    let count: u64 = missing.iter().map(|(first, last)| last - first + 1).sum();
+    let ranges: Vec<_> =
+        missing.iter().take(RANGES_SHOWN).map(|(first, last)| format!("{first}-{last}")).collect();
+    let which = match missing.len() {
+        0 => String::new(),
+        shown if shown <= RANGES_SHOWN => format!(" (sequences {})", ranges.join(", ")),
+        _ => format!(" (sequences {}, …)", ranges.join(", ")),
+    };
+    format!("{count} readings and gap records are known to be missing{which}")
 }
 
 /// What root wrote into the daemon's folder must stay the daemon's.
@@ -210,6 +258,9 @@ fn status(config: &Config, json: bool) -> Result<ExitCode, Failure> {
                 gaps.received
             );
         }
+        if status.missing > 0 {
+            println!("{}", missing_words(&status.missing_sequences));
+        }
         println!(
             "the ledger {}",
             if status.balances { "balances" } else { "DOES NOT BALANCE; please report it" }
@@ -245,50 +296,6 @@ fn export(config: &Config, format: Format, output: Option<PathBuf>) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-const CSV_COLUMNS: [&str; 14] = [
-    "timestamp",
-    "heart_rate",
-    "reading_id",
-    "gateway_id",
-    "sensor_id",
-    "session_id",
-    "sequence",
-    "sensor_contact",
-    "energy_expended_kj",
-    "rr_intervals_ms",
-    "gap_reason",
-    "gap_start",
-    "gap_end",
-    "clock",
-];
-
-fn write_csv(out: &mut impl Write, line: &str) -> io::Result<()> {
-    let record: WireRecord<'_> = serde_json::from_str(line)?;
-    let text = |value: Option<String>| value.unwrap_or_default();
-    // As in a recording: a list in one cell, separated by spaces.
-    let rr: Vec<String> = record.rr_intervals_ms.iter().map(ToString::to_string).collect();
-    let reason = record.gap_reason.and_then(|reason| serde_json::to_value(reason).ok());
-    let cells = [
-        record.timestamp.into_owned(),
-        text(record.heart_rate.map(|value| value.to_string())),
-        record.reading_id.into_owned(),
-        record.gateway_id.into_owned(),
-        record.sensor_id.into_owned(),
-        record.session_id.into_owned(),
-        record.sequence.to_string(),
-        text(record.sensor_contact.map(|value| value.to_string())),
-        text(record.energy_expended_kj.map(|value| value.to_string())),
-        rr.join(" "),
-        text(reason.and_then(|reason| reason.as_str().map(str::to_owned))),
-        text(record.gap_start.map(std::borrow::Cow::into_owned)),
-        text(record.gap_end.map(std::borrow::Cow::into_owned)),
-        text(serde_json::to_value(record.clock)?.as_str().map(str::to_owned)),
-    ];
-    let mut csv = csv::WriterBuilder::new().from_writer(Vec::new());
-    csv.write_record(&cells)?;
-    out.write_all(&csv.into_inner().map_err(|error| error.into_error())?)
-}
-
 fn dead_letters(config: &Config, json: bool) -> Result<ExitCode, Failure> {
     let count = perform(config, &Request::DeadLetters, &mut |reply| {
         let Reply::DeadLetter { sequence, reason, line } = &reply else { return Ok(()) };
@@ -313,6 +320,36 @@ fn change(config: &Config, request: Request, done: &str) -> Result<ExitCode, Fai
     })?;
     progress.finish_and_clear();
     println!("{count} dead letters {done}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn recover(config: &Config, from: Vec<PathBuf>) -> Result<ExitCode, Failure> {
+    let folders = if from.is_empty() { set_aside(&config.queue.path)? } else { from };
+    if folders.is_empty() {
+        println!("no damaged store of this queue was set aside; name one with --from");
+    }
+    for folder in folders {
+        // The daemon has another working directory.
+        let folder = folder.canonicalize()?;
+        let shown = folder.display().to_string();
+        let progress = progress_bar(true);
+        let mut words = String::new();
+        let count = perform(config, &Request::Recover(folder), &mut |reply| {
+            match reply {
+                Reply::Progress(position, total) => {
+                    progress.set_length(total);
+                    progress.set_position(position);
+                }
+                Reply::Rescued { readable, passed_over, missing } => {
+                    words = rescued_words(readable, passed_over, &missing);
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        progress.finish_and_clear();
+        println!("{shown}: {count} taken back; {words}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,6 +24,7 @@ use crate::queue::ReadingQueue;
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::{DurableQueue, Opened};
 use crate::queue::handle::Handle;
+use crate::queue::rescued::Rescuer;
 use crate::queue::segment::SegmentCodec;
 use crate::queue::witness::{Finding, WentBack};
 use crate::reading::GatewayId;
@@ -62,7 +63,7 @@ async fn serve(
     config_path: Option<PathBuf>,
     signals: &mut Signals,
 ) -> Result<Option<Config>, Failure> {
-    let queue = open_soon(&config).await?;
+    let (queue, queue_went_back) = open_soon(&config).await?;
     let clock = SystemClock::new(config.clock.synchronization)?;
     let wanted = Wanted { sensors: config.sensor.clone(), bluetooth: config.bluetooth.clone() };
     let (wanted, wanted_seen) = watch::channel(wanted);
@@ -91,7 +92,8 @@ async fn serve(
             discover_fails: false,
         }),
         clock,
-        control_socket: Some(control::socket_path(&config.queue.path)),
+        queue_went_back,
+        control: Some((control::socket_path(&config.queue.path), rescuer(&config)?)),
         states: states_seen,
         source_rounds: Some(rounds),
         config_path: file,
@@ -162,70 +164,85 @@ impl Interrupts {
 
 /// [`open`], patient with a gateway of this process that has just ended: a request or a look at the
 /// clock may still hold its store for a moment.
-async fn open_soon(config: &Config) -> Result<Handle, Failure> {
+async fn open_soon(config: &Config) -> Result<(Handle, bool), Failure> {
     const TRIES: u32 = 50;
     const PAUSE: Duration = Duration::from_millis(100);
     let mut tries = 0;
     loop {
         match open(config) {
             Err(failure) if tries < TRIES && failure.is_queue_in_use() => tries += 1,
-            opened => return Ok(Handle::spawn(opened?)?),
+            opened => {
+                let (queue, went_back) = opened?;
+                return Ok((Handle::spawn(queue)?, went_back));
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Opens the configured queue, and says what was found wrong with it.
-fn open(config: &Config) -> Result<Box<dyn ReadingQueue>, Failure> {
+/// Opens the configured queue, and says what was found wrong with it; returns also whether it went back.
+fn open(config: &Config) -> Result<(Box<dyn ReadingQueue>, bool), Failure> {
     let codec = codec(&config.queue)?;
     let capacity = Capacity::from_config(&config.queue);
     let opened = DurableQueue::open(&config.queue.path, capacity, codec, &gateway_id(config)?)?;
-    report(&opened);
-    Ok(Box::new(opened.queue))
+    if let Some(finding) = findings(&opened) {
+        let missing = opened.queue.missing().count();
+        match opened.finding {
+            Finding::OldWitness => warn!(error_class = "storage", "{finding}"),
+            _ => error!(error_class = "storage", missing, "{finding}"),
+        }
+    }
+    Ok((Box::new(opened.queue), matches!(opened.finding, Finding::WentBack(_))))
 }
 
-fn report(opened: &Opened) {
+/// What was found wrong with a queue, in a sentence, if something was.
+pub(super) fn findings(opened: &Opened) -> Option<String> {
+    let missing = opened.queue.missing().count();
     if let Some(aside) = &opened.set_aside {
-        let aside = aside.path.display();
-        error!(
-            error_class = "storage",
-            "the queue's store was damaged: it was set aside as {aside} and a new one begun; what it held undelivered \
-             can be had with `hr-gatewayd queue export --path {aside}`"
-        );
+        let (readable, aside) = (aside.readable, aside.path.display());
+        return Some(format!(
+            "the queue's store was damaged: it was set aside as {aside} and a new one begun, with new ids; of {missing} \
+             readings and gap records that are missing, {readable} can be read there: `hr-gatewayd queue recover` takes \
+             them back under their old ids"
+        ));
     }
     match opened.finding {
-        Finding::Sound => {}
-        Finding::WentBack(back) => report_went_back(&back),
-        Finding::NoWitness => error!(
-            error_class = "storage",
-            "the queue's witness is missing, damaged or of another history: whether readings were lost before this start cannot be told; \
-             no id is given twice, and a new witness was begun"
+        Finding::Sound => None,
+        Finding::WentBack(back) => Some(went_back(&back)),
+        Finding::NoWitness => Some(
+            "the queue's witness is missing, damaged or of another history: whether readings were lost before this \
+             start cannot be told; no id is given twice, and a new witness was begun"
+                .into(),
         ),
-        Finding::OldWitness => warn!(
-            error_class = "storage",
-            "the queue's witness is older than the queue, as if it had been put back from a backup: nothing is known \
-             to be lost, and no id is given twice"
+        Finding::OldWitness => Some(
+            "the queue's witness is older than the queue, as if it had been put back from a backup: nothing is known to \
+             be lost, and no id is given twice"
+                .into(),
         ),
     }
 }
 
-fn report_went_back(back: &WentBack) {
+fn went_back(back: &WentBack) -> String {
     let WentBack { first, last, first_missing } = *back;
-    let missing = back.missing();
-    let lost = match missing {
+    let lost = match back.missing() {
         0 => "all of them had left the queue, so nothing is missing".to_owned(),
-        count => {
-            format!("{count} of them ({first_missing} to {last}) had not left the queue and are missing")
-        }
+        count => format!(
+            "up to {count} of them ({first_missing} to {last}) had not left the queue and are missing"
+        ),
     };
-    error!(
-        error_class = "storage",
-        first,
-        last,
-        missing,
-        "the queue went back in time (a backup or disk image put in its place, or damage): sequences {first} to {last} \
-         were taken in once and are not in it; {lost}. New readings go on after them under a new epoch: no id is given twice"
-    );
+    let which = match first > last {
+        true => "what left the queue since then is in it again, and will be sent again".to_owned(),
+        false => format!("sequences {first} to {last} were taken in once and are not in it; {lost}"),
+    };
+    format!(
+        "the queue went back in time (a backup or disk image put in its place, or damage): {which}. New readings go on \
+         after them under a new epoch: no id is given twice"
+    )
+}
+
+/// Reads damaged stores of the configured gateway.
+pub(super) fn rescuer(config: &Config) -> Result<Rescuer, Failure> {
+    Ok(Rescuer { codec: codec(&config.queue)?, gateway: gateway_id(config)? })
 }
 
 pub(super) fn codec(config: &QueueConfig) -> Result<SegmentCodec, ConfigError> {

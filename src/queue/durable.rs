@@ -18,13 +18,14 @@
 //! After an error nothing more is written: memory and disk may disagree then, and only opening the
 //! store anew settles it.
 
-mod dead_letters;
+mod absorb;
+pub(super) mod dead_letters;
 mod intake;
-mod layout;
+pub(super) mod layout;
 mod lookup;
 mod open;
 mod rewrite;
-mod rows;
+pub(super) mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,11 +37,11 @@ use super::sequence_set::SequenceSet;
 use intake::Intake;
 use layout::{META_KEY, Meta, Past, dead_letter_key, encoded};
 use lookup::Walk;
-pub use open::{Opened, SetAside};
+pub use open::{Opened, SetAside, set_aside};
 
 use super::sled::{Store, Writes, storage};
 use super::witness::Witness;
-use super::{Appended, Counts, DeadLetter, QueueError, ReadingQueue};
+use super::{Absorbable, Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::{ANCHORS_MAX, Anchor};
 use crate::config::DrainOrder;
 use crate::reading::{Content, Item, Observation, Origins, SensorId};
@@ -256,6 +257,10 @@ impl ReadingQueue for DurableQueue {
 
     fn drop_dead_letters(&self, sequences: &SequenceSet) -> Result<u64, QueueError> {
         self.move_dead_letters(sequences, Movement::DropDeadLetter)
+    }
+
+    fn absorb(&self, other: &Absorbable) -> Result<u64, QueueError> {
+        self.take_back(other)
     }
 
     fn ledger(&self) -> Ledger {

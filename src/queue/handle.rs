@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::ledger::Ledger;
 use super::sequence_set::SequenceSet;
-use super::{Appended, DeadLetter, QueueError, ReadingQueue, Status};
+use super::{Absorbable, Appended, DeadLetter, QueueError, ReadingQueue, Status};
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
 use crate::reading::{Item, Observation};
@@ -146,6 +146,18 @@ impl Handle {
         // What was dropped is told of by a gap record.
         self.ring();
         dropped
+    }
+
+    /// [`ReadingQueue::absorb`]. Durable on return.
+    pub async fn absorb(&self, other: Absorbable) -> Result<u64, QueueError> {
+        let absorbed = self.call(move |queue| queue.absorb(&other)).await;
+        self.ring();
+        absorbed
+    }
+
+    /// [`ReadingQueue::missing`].
+    pub async fn missing(&self) -> SequenceSet {
+        self.call(|queue| queue.missing()).await
     }
 
     /// [`ReadingQueue::ledger`].

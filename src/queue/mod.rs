@@ -14,6 +14,8 @@
 //! Calls of a queue block for as long as its disk does. So tasks never hold one: they hold a
 //! [`handle::Handle`], whose thread owns the queue.
 //!
+//! What can be read of a damaged store is a [`rescued::Rescued`] queue, which is only looked at.
+//!
 //! [`durable::DurableQueue`] keeps the contract on disk, [`model::ModelQueue`] in memory and in the
 //! plainest way; `tests/queue_contract.rs` holds both to it.
 
@@ -22,6 +24,7 @@ pub mod durable;
 pub mod handle;
 pub mod ledger;
 pub mod model;
+pub mod rescued;
 pub mod salvage;
 pub mod segment;
 pub mod sequence_set;
@@ -35,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
-use crate::reading::{Body, Item, Observation, SensorId};
+use crate::reading::{Body, Item, Observation, Origins, SensorId};
 use crate::wire::Envelope;
 use ledger::Ledger;
 use segment::SegmentError;
@@ -73,6 +76,10 @@ pub trait ReadingQueue: Send + Sync {
 
     /// Discards dead letters for good, counted as evicted; returns how many. **Durable on return.**
     fn drop_dead_letters(&self, sequences: &SequenceSet) -> Result<u64, QueueError>;
+
+    /// Takes back what another store kept, as far as it is known to be missing here; returns how many items.
+    /// **Durable on return.** In steps of a segment, each of which balances.
+    fn absorb(&self, other: &Absorbable) -> Result<u64, QueueError>;
 
     /// The ledger as it is now.
     fn ledger(&self) -> Ledger;
@@ -161,6 +168,17 @@ impl Counts {
             counted == row.map_or((0, 0), |row| (row.readings.queued, row.gap_records.queued))
         })
     }
+}
+
+/// Items and dead letters of another store: see [`ReadingQueue::absorb`].
+#[derive(Debug, Clone)]
+pub struct Absorbable {
+    /// Whose they are there.
+    pub origins: Origins,
+    /// Queued there, ascending.
+    pub items: Vec<Item>,
+    /// Refused for good there.
+    pub letters: Vec<DeadLetter>,
 }
 
 /// An item that the sink refused for good.

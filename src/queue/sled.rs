@@ -11,9 +11,10 @@ use std::ops::RangeBounds;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{FlockOperation, StatVfsMountFlags};
 
 use super::QueueError;
+use super::salvage::is_damaged_inside;
 use crate::fault;
 
 /// sled's page cache. Its default is 1 GB; the queue is read once, in order, so little helps as much.
@@ -28,7 +29,7 @@ const DESCRIBED_MARK: &str = "hr-gatewayd.described";
 const DAMAGED_MARK: &str = "hr-gatewayd.damaged";
 
 /// What the name of a folder ends with, or begins with inside a mount point, into which a damaged store was moved.
-const ASIDE: &str = "damaged-";
+pub const ASIDE: &str = "damaged-";
 
 /// An ordered map of bytes with atomic batches.
 pub struct Store {
@@ -64,8 +65,10 @@ impl Store {
     pub fn open(path: &Path, description: &[u8]) -> Result<(Self, Option<PathBuf>), QueueError> {
         std::fs::create_dir_all(path).map_err(storage("create its folder"))?;
         restrict_to_owner(path)?;
+        // Nothing is done to a store that another process has open.
+        drop(lock(path)?);
         let mut set_aside = None;
-        if path.join(DAMAGED_MARK).exists() {
+        if is_damaged(path)? {
             set_aside = Some(move_aside(path)?);
         }
         let db = match open_intact(path, description) {
@@ -175,6 +178,25 @@ fn open_db(path: &Path) -> Result<::sled::Db, ::sled::Error> {
     // sled panics on some damage instead of returning it.
     std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
         .unwrap_or_else(|_| Err(::sled::Error::ReportableBug("sled panicked while opening".into())))
+}
+
+/// Whether the store at `path` must not be opened: it was [marked](Store::mark_damaged), or sled would take
+/// damage inside its log for the log's end, and write over what follows.
+pub fn is_damaged(path: &Path) -> Result<bool, QueueError> {
+    Ok(path.join(DAMAGED_MARK).exists() || is_damaged_inside(path).map_err(storage("read its store"))?)
+}
+
+/// Takes the lock that sled takes of an open store, if there is one.
+fn lock(path: &Path) -> Result<Option<File>, QueueError> {
+    let db = match File::open(path.join("db")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        db => db.map_err(storage("open its store's file"))?,
+    };
+    match rustix::fs::flock(&db, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(db)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(QueueError::InUse(path.to_owned())),
+        Err(error) => Err(storage("lock its store")(error)),
+    }
 }
 
 /// Why a store did not open.

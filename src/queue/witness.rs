@@ -224,6 +224,12 @@ impl Witness {
         found
     }
 
+    /// What the witness inside `folder` says, of a store that was moved.
+    pub fn read_inside(folder: &Path) -> Found {
+        let Ok(bytes) = std::fs::read(folder.join(INSIDE)) else { return Found::Nothing };
+        newest_mark(&bytes).map_or(Found::Torn, |(mark, _)| Found::Mark(mark))
+    }
+
     /// Begins to keep the witness of the store in `folder`, with `mark`. Durable on return. Where the place
     /// beside the folder cannot be written (a mount point's), the one inside has to do.
     pub fn begin(folder: &Path, mark: Mark) -> io::Result<Self> {

@@ -14,7 +14,7 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        Self { tracker: Tracker::new(&SessionConfig::default(), &Ledger::default()) }
+        Self { tracker: Tracker::new(&SessionConfig::default(), &Ledger::default(), GapReason::GatewayDown) }
     }
 
     fn at(&mut self, at: Moment, kind: SourceEventKind) -> Vec<Observation> {
@@ -68,7 +68,8 @@ fn silence_is_a_gap_with_the_reason_that_was_seen() {
 fn a_restart_goes_on_with_the_session_and_tells_of_the_time_between() {
     let row = Row { session: 1, last: Some(moment(0).into()), ..Row::default() };
     let ledger = Ledger { rows: [(sensor("a"), row)].into() };
-    let restart = || Play { tracker: Tracker::new(&SessionConfig::default(), &ledger) };
+    let restart =
+        || Play { tracker: Tracker::new(&SessionConfig::default(), &ledger, GapReason::GatewayDown) };
     let soon = restart().reading(5);
     assert!(gaps(&soon).is_empty() && !soon[0].starts_session);
     let later = restart().reading(100);

@@ -4,7 +4,7 @@ use super::layout::{dead_letter_key, segment_key, sequence_of};
 use super::rows::TouchedRows;
 use super::{DurableQueue, State};
 use crate::queue::ledger::Movement;
-use crate::queue::segment::SegmentError;
+use crate::queue::segment::{SegmentCodec, SegmentError};
 use crate::queue::sequence_set::SequenceSet;
 use crate::queue::sled::Writes;
 use crate::queue::{DeadLetter, QueueError, ReadingQueue};
@@ -12,12 +12,8 @@ use crate::reading::{Body, Item};
 
 impl DurableQueue {
     pub(super) fn decode_dead_letter(&self, key: &[u8], value: &[u8]) -> Result<DeadLetter, QueueError> {
-        let damaged = |source| QueueError::Segment { sequence: sequence_of(key), source };
-        let (reason, segment): (String, Vec<u8>) =
-            postcard::from_bytes(value).map_err(|_| damaged(SegmentError::Damaged))?;
-        let items = self.codec.decode(key, &segment).map_err(damaged)?;
-        let item = items.into_iter().next().ok_or(damaged(SegmentError::Damaged))?;
-        Ok(DeadLetter { item, reason })
+        decode_dead_letter(&self.codec, key, value)
+            .map_err(|source| QueueError::Segment { sequence: sequence_of(key), source })
     }
 
     pub(super) fn move_dead_letters(
@@ -87,4 +83,16 @@ impl DurableQueue {
         self.put_segment(state, writes, &items, in_tail);
         Ok(())
     }
+}
+
+/// The dead letter in `value`, which stood under `key`.
+pub(in crate::queue) fn decode_dead_letter(
+    codec: &SegmentCodec,
+    key: &[u8],
+    value: &[u8],
+) -> Result<DeadLetter, SegmentError> {
+    let (reason, segment): (String, Vec<u8>) =
+        postcard::from_bytes(value).map_err(|_| SegmentError::Damaged)?;
+    let item = codec.decode(key, &segment)?.into_iter().next().ok_or(SegmentError::Damaged)?;
+    Ok(DeadLetter { item, reason })
 }

@@ -12,50 +12,50 @@ use crate::reading::{Epoch, GatewayId, Origin, Origins};
 
 /// The newest layout of keys, values and segments that this program knows. A later one is noted beside
 /// the store ([`Store::describe`]) before anything is stored in it. From 2 on each opening has its origin.
-pub(super) const FORMAT: u8 = 2;
+pub(in crate::queue) const FORMAT: u8 = 2;
 /// Where [`Meta`] stands.
-pub(super) const META_KEY: &[u8] = b"m";
+pub(in crate::queue) const META_KEY: &[u8] = b"m";
 /// Where [`Past`] stands.
-pub(super) const PAST_KEY: &[u8] = b"o";
+pub(in crate::queue) const PAST_KEY: &[u8] = b"o";
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Meta {
+pub(in crate::queue) struct Meta {
     /// Of keys and values.
-    pub(super) format: u8,
+    pub(in crate::queue) format: u8,
     /// Drawn when the store was made; in format 1 all ids began with it.
-    pub(super) store: Epoch,
-    pub(super) next_sequence: u64,
-    pub(super) anchors: Vec<Anchor>,
+    pub(in crate::queue) store: Epoch,
+    pub(in crate::queue) next_sequence: u64,
+    pub(in crate::queue) anchors: Vec<Anchor>,
 }
 
 /// What only an opening changes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Past {
+pub(in crate::queue) struct Past {
     /// The opening before the last.
-    pub(super) before: Option<Before>,
+    pub(in crate::queue) before: Option<Before>,
     missing: Vec<(u64, u64)>,
 }
 
 impl Past {
-    pub(super) fn missing(&self) -> SequenceSet {
+    pub(in crate::queue) fn missing(&self) -> SequenceSet {
         let mut missing = SequenceSet::default();
         self.missing.iter().for_each(|&(first, last)| missing.insert_range(first..=last));
         missing
     }
 
-    pub(super) fn set_missing(&mut self, missing: &SequenceSet) {
+    pub(in crate::queue) fn set_missing(&mut self, missing: &SequenceSet) {
         self.missing = missing.ranges().map(std::ops::RangeInclusive::into_inner).collect();
     }
 }
 
 impl Meta {
     /// Of a new store.
-    pub(super) fn new() -> Self {
+    pub(in crate::queue) fn new() -> Self {
         Self { format: FORMAT, store: random_epoch(), next_sequence: 1, anchors: Vec::new() }
     }
 
     /// Reads it, refusing a later format.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, QueueError> {
+    pub(in crate::queue) fn from_bytes(bytes: &[u8]) -> Result<Self, QueueError> {
         match bytes.first() {
             Some(&found) if found > FORMAT => Err(QueueError::Newer { found, known: FORMAT }),
             _ => postcard::from_bytes(bytes).map_err(storage("read its own description")),
@@ -63,33 +63,37 @@ impl Meta {
     }
 
     /// The next sequence, used up.
-    pub(super) fn take_sequence(&mut self) -> u64 {
+    pub(in crate::queue) fn take_sequence(&mut self) -> u64 {
         self.next_sequence += 1;
         self.next_sequence - 1
     }
 }
 
-pub(super) fn random_epoch() -> Epoch {
+pub(in crate::queue) fn random_epoch() -> Epoch {
     let mut epoch = [0; 8];
     random_bytes(&mut epoch);
     Epoch(u64::from_be_bytes(epoch))
 }
 
-pub(super) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+pub(in crate::queue) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("memory takes all of it")
 }
 
-pub(super) fn origin_entry(origin: &Origin) -> ([u8; 9], Vec<u8>) {
+pub(in crate::queue) fn origin_entry(origin: &Origin) -> ([u8; 9], Vec<u8>) {
     (prefixed(b'e', origin.first_sequence), encoded(&(origin.epoch, &origin.gateway)))
 }
 
-pub(super) fn decode_origin(key: &[u8], value: &[u8]) -> Option<Origin> {
+pub(in crate::queue) fn decode_origin(key: &[u8], value: &[u8]) -> Option<Origin> {
     let (epoch, gateway) = postcard::from_bytes(value).ok()?;
     Some(Origin { first_sequence: sequence_of(key), epoch, gateway })
 }
 
 /// The origins in `store`. Before format 2 there was one for all, and the gateway's name of the day.
-pub(super) fn load_origins(store: &Store, meta: &Meta, gateway: &GatewayId) -> Result<Origins, QueueError> {
+pub(in crate::queue) fn load_origins(
+    store: &Store,
+    meta: &Meta,
+    gateway: &GatewayId,
+) -> Result<Origins, QueueError> {
     let mut origins = Vec::new();
     for entry in store.range(prefixed(b'e', 0)..=prefixed(b'e', u64::MAX)) {
         let (key, value) = entry?;
@@ -100,11 +104,11 @@ pub(super) fn load_origins(store: &Store, meta: &Meta, gateway: &GatewayId) -> R
     Ok(Origins::new(origins).unwrap_or_else(|| Origins::new(vec![before()]).expect("one is there")))
 }
 
-pub(super) fn segment_key(first: u64) -> [u8; 9] {
+pub(in crate::queue) fn segment_key(first: u64) -> [u8; 9] {
     prefixed(b'q', first)
 }
 
-pub(super) fn dead_letter_key(sequence: u64) -> [u8; 9] {
+pub(in crate::queue) fn dead_letter_key(sequence: u64) -> [u8; 9] {
     prefixed(b'd', sequence)
 }
 
@@ -114,7 +118,7 @@ fn prefixed(prefix: u8, sequence: u64) -> [u8; 9] {
     key
 }
 
-pub(super) fn sequence_of(key: &[u8]) -> u64 {
+pub(in crate::queue) fn sequence_of(key: &[u8]) -> u64 {
     let bytes = key.last_chunk::<8>().copied().unwrap_or_default();
     u64::from_be_bytes(bytes)
 }

@@ -8,14 +8,16 @@ use super::layout::{
     FORMAT, META_KEY, Meta, PAST_KEY, Past, dead_letter_key, encoded, load_origins, origin_entry,
     random_epoch, sequence_of,
 };
-use super::rows::load_ledger;
+use super::rows::{TouchedRows, load_ledger};
 use super::{DurableQueue, State};
-use crate::queue::QueueError;
 use crate::queue::capacity::Capacity;
+use crate::queue::ledger::{Account, Row};
+use crate::queue::rescued::{Rescued, Rescuer};
 use crate::queue::segment::SegmentCodec;
 use crate::queue::sequence_set::SequenceSet;
-use crate::queue::sled::{Store, Writes, storage};
+use crate::queue::sled::{self, ASIDE, Store, Writes, storage};
 use crate::queue::witness::{Before, Finding, Found, Judgement, Mark, StoreState, Witness, judge};
+use crate::queue::{QueueError, ReadingQueue};
 use crate::reading::{GatewayId, Origin, Origins};
 
 /// A queue, and what happened when it was opened.
@@ -33,6 +35,8 @@ pub struct Opened {
 pub struct SetAside {
     /// Where to.
     pub path: PathBuf,
+    /// How many readings and gap records in it can be read, and taken back.
+    pub readable: u64,
 }
 
 impl DurableQueue {
@@ -46,10 +50,44 @@ impl DurableQueue {
     ) -> Result<Opened, QueueError> {
         let witness = Witness::read(path);
         let (store, aside) = Store::open(path, META_KEY)?;
+        let rescuer = Rescuer { codec: codec.clone(), gateway: gateway.clone() };
+        // What cannot be read at all leaves nothing to be taken over.
+        let rescued = aside.as_ref().and_then(|aside| rescuer.read(aside).ok());
         let mut queue = Self::of_store(store, capacity, codec, gateway)?;
+        if let Some(rescued) = &rescued {
+            queue.take_over(rescued);
+        }
         let finding = queue.begin_origin(path, witness, gateway)?;
         queue.find_tail()?;
-        Ok(Opened { queue, set_aside: aside.map(|path| SetAside { path }), finding })
+        let readable = rescued.map_or(0, |rescued| rescued.readable().count() + rescued.dead().count());
+        Ok(Opened { queue, set_aside: aside.map(|path| SetAside { path, readable }), finding })
+    }
+
+    /// Goes on after a store that was set aside: with its origins, so that what is in it can come back under
+    /// its ids; above its sequences; with what had left it in the ledger; and knowing when each sensor was last heard,
+    /// so that the gap is told of.
+    fn take_over(&mut self, rescued: &Rescued) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.meta.next_sequence = rescued.next_sequence();
+        state.origins = rescued.envelope().origins;
+        state.meta.anchors = rescued.envelope().anchors;
+        let mut missing = rescued.missing();
+        missing.insert_all(rescued.readable());
+        missing.insert_all(rescued.dead());
+        state.past.set_missing(&missing);
+        for (sensor, row) in rescued.rows() {
+            let settled = |account: &Account| {
+                let received = account.delivered + account.evicted;
+                Account {
+                    received,
+                    delivered: account.delivered,
+                    evicted: account.evicted,
+                    ..Account::default()
+                }
+            };
+            let (readings, gap_records) = (settled(&row.readings), settled(&row.gap_records));
+            state.ledger.rows.insert(sensor.clone(), Row { readings, gap_records, ..row.clone() });
+        }
     }
 
     /// Opens a store that is there, to look at it: creates nothing, and takes nothing in. `gateway` is whose
@@ -61,6 +99,12 @@ impl DurableQueue {
         gateway: &GatewayId,
     ) -> Result<Self, QueueError> {
         Self::of_store(Store::open_existing(path)?, capacity, codec, gateway)
+    }
+
+    /// Whether the store in folder `path` is damaged: it may be read as a
+    /// [`Rescued`](crate::queue::rescued::Rescued) one only.
+    pub fn is_damaged(path: &Path) -> Result<bool, QueueError> {
+        sled::is_damaged(path)
     }
 
     fn of_store(
@@ -112,6 +156,7 @@ impl DurableQueue {
         let (store, before) = (state.meta.store, state.past.before);
         let store = StoreState { store, origins: &state.origins, before, next };
         let Judgement { first_sequence, mut finding } = judge((!is_new).then_some(&store), &found);
+        let first_sequence = first_sequence.max(next);
         if has_first_format && found == Found::Nothing {
             // None was kept then.
             finding = Finding::Sound;
@@ -128,7 +173,8 @@ impl DurableQueue {
         let begun = Origin { first_sequence, epoch: random_epoch(), gateway: gateway.clone() };
         let opening = begun.epoch;
         state.past.before = Some(Before { epoch: state.origins.newest().epoch, ended_at: next });
-        let (spent, mut origins) = match is_new {
+        let is_the_first = is_new && next == 1;
+        let (spent, mut origins) = match is_the_first {
             true => (Vec::new(), Vec::new()),
             false => split_spent(&state.origins, oldest),
         };
@@ -138,6 +184,9 @@ impl DurableQueue {
         // A store of the first format has its only one in its description alone.
         origins.iter().map(origin_entry).for_each(|(key, value)| writes.insert(key, value));
         state.origins = Origins::new(origins).expect("one was just made");
+        if is_new {
+            TouchedRows::of(state.ledger.rows.keys().cloned().collect()).write(state, &mut writes);
+        }
         writes.insert(PAST_KEY, encoded(&state.past));
         writes.insert(META_KEY, encoded(&state.meta));
 
@@ -171,6 +220,25 @@ impl DurableQueue {
         let first_missing = state.past.missing().first_at_or_after(0);
         Ok([first_queued, first_dead, first_missing].into_iter().flatten().chain(sessions).min())
     }
+}
+
+/// The folders that damaged stores of the queue in folder `path` were moved to, oldest first.
+pub fn set_aside(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    for (place, prefix) in [(path.parent(), format!("{name}.{ASIDE}")), (Some(path), ASIDE.to_owned())] {
+        let entries = match place.map(std::fs::read_dir) {
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries.transpose()?,
+        };
+        for entry in entries.into_iter().flatten() {
+            let entry = entry?.path();
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            folders.extend(name.starts_with(&prefix).then_some(entry));
+        }
+    }
+    folders.sort();
+    Ok(folders)
 }
 
 /// The origins that nothing leans on any more, and the others: from that of `oldest` on, and always the last,

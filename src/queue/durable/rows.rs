@@ -13,14 +13,15 @@ pub(super) fn load_ledger(store: &Store) -> Result<Ledger, QueueError> {
     let mut ledger = Ledger::default();
     for entry in store.range(&b"l"[..]..&b"m"[..]) {
         let (key, value) = entry?;
-        let sensor = str::from_utf8(&key[1..]).ok().and_then(|name| name.parse().ok());
-        let row = postcard::from_bytes(&value).ok();
-        match (sensor, row) {
-            (Some(sensor), Some(row)) => ledger.rows.insert(sensor, row),
-            _ => return Err(storage("read its ledger")("a row is damaged")),
-        };
+        let row = decode_row(&key, &value);
+        ledger.rows.extend([row.ok_or_else(|| storage("read its ledger")("a row is damaged"))?]);
     }
     Ok(ledger)
+}
+
+pub(in crate::queue) fn decode_row(key: &[u8], value: &[u8]) -> Option<(SensorId, Row)> {
+    let sensor = str::from_utf8(key.get(1..)?).ok()?.parse().ok()?;
+    Some((sensor, postcard::from_bytes(value).ok()?))
 }
 
 /// Rows changed by one call, written once each.
@@ -34,6 +35,11 @@ impl TouchedRows {
             self.0.insert(sensor.clone());
         }
         state.ledger.rows.entry(sensor.clone()).or_default()
+    }
+
+    /// These rows are to be written.
+    pub(super) fn of(sensors: BTreeSet<SensorId>) -> Self {
+        Self(sensors)
     }
 
     /// More rows that are to be written.

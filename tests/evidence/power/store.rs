@@ -15,6 +15,7 @@ use hr_gateway::queue::ReadingQueue;
 use hr_gateway::queue::capacity::Capacity;
 use hr_gateway::queue::durable::{DurableQueue, Opened};
 use hr_gateway::queue::handle::Handle;
+use hr_gateway::queue::rescued::Rescuer;
 use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::queue::witness::Finding;
@@ -73,10 +74,11 @@ fn open_again(folder: &Path) {
 }
 
 async fn report(queue: &Handle) {
+    let rescuer = Rescuer { codec: SegmentCodec::default(), gateway: "evidence".parse().expect("a name") };
     for request in [Request::Status, Request::Export, Request::DeadLetters] {
         let (sender, mut replies) = tokio::sync::mpsc::channel(64);
         let answer = async {
-            let answer = control::execute(queue, &request, &sender).await;
+            let answer = control::execute(queue, &rescuer, &request, &sender).await;
             drop(sender);
             answer
         };
