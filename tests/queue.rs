@@ -6,6 +6,8 @@ mod contract;
 mod crash;
 #[path = "queue/durable.rs"]
 mod durable;
+#[path = "queue/full_disk.rs"]
+mod full_disk;
 #[path = "queue/model.rs"]
 mod model;
 #[path = "queue/recover.rs"]

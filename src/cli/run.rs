@@ -185,6 +185,13 @@ fn open(config: &Config) -> Result<(Box<dyn ReadingQueue>, bool), Failure> {
     let codec = codec(&config.queue)?;
     let capacity = Capacity::from_config(&config.queue);
     let opened = DurableQueue::open(&config.queue.path, capacity, codec, &gateway_id(config)?)?;
+    if opened.reserve_given_up {
+        error!(
+            error_class = "full",
+            "the disk is full: the space that the queue had kept back was given up, so that what is queued can be sent; \
+             new readings are not taken, and counted, until there is room; make room"
+        );
+    }
     if let Some(finding) = findings(&opened) {
         let missing = opened.queue.missing().count();
         match opened.finding {

@@ -25,6 +25,7 @@ pub mod handle;
 pub mod ledger;
 pub mod model;
 pub mod rescued;
+mod reserve;
 pub mod salvage;
 pub mod segment;
 pub mod sequence_set;

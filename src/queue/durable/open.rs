@@ -13,6 +13,7 @@ use super::{DurableQueue, State};
 use crate::queue::capacity::Capacity;
 use crate::queue::ledger::{Account, Row};
 use crate::queue::rescued::{Rescued, Rescuer};
+use crate::queue::reserve;
 use crate::queue::segment::SegmentCodec;
 use crate::queue::sequence_set::SequenceSet;
 use crate::queue::sled::{self, ASIDE, Store, Writes, storage};
@@ -28,6 +29,8 @@ pub struct Opened {
     pub set_aside: Option<SetAside>,
     /// What the store's witness shows.
     pub finding: Finding,
+    /// The disk was full: the reserve was given up, so that what is queued can be drained.
+    pub reserve_given_up: bool,
 }
 
 /// A damaged store that was moved away.
@@ -49,6 +52,8 @@ impl DurableQueue {
         gateway: &GatewayId,
     ) -> Result<Opened, QueueError> {
         let witness = Witness::read(path);
+        let is_full = path.exists() && reserve::is_needed(path).map_err(storage("look at its disk"))?;
+        let reserve_given_up = is_full && reserve::give_up(path).map_err(storage("give up its reserve"))?;
         let (store, aside) = Store::open(path, META_KEY)?;
         let rescuer = Rescuer { codec: codec.clone(), gateway: gateway.clone() };
         // What cannot be read at all leaves nothing to be taken over.
@@ -60,7 +65,13 @@ impl DurableQueue {
         let finding = queue.begin_origin(path, witness, gateway)?;
         queue.find_tail()?;
         let readable = rescued.map_or(0, |rescued| rescued.readable().count() + rescued.dead().count());
-        Ok(Opened { queue, set_aside: aside.map(|path| SetAside { path, readable }), finding })
+        if let Some(aside) = &aside {
+            reserve::give_up(aside).map_err(storage("move its reserve"))?;
+        }
+        // Without one it works as well, until the disk is full.
+        _ = reserve::make(path, capacity.disk_headroom);
+        let set_aside = aside.map(|path| SetAside { path, readable });
+        Ok(Opened { queue, set_aside, finding, reserve_given_up })
     }
 
     /// Goes on after a store that was set aside: with its origins, so that what is in it can come back under

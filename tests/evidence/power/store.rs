@@ -46,7 +46,7 @@ fn main() {
 
 fn open(folder: &Path) -> DurableQueue {
     let gateway = "evidence".parse().expect("a name");
-    let Opened { queue, set_aside, finding } =
+    let Opened { queue, set_aside, finding, .. } =
         DurableQueue::open(folder, UNBOUNDED, SegmentCodec::default(), &gateway)
             .unwrap_or_else(|error| panic!("the store does not open: {error:?}"));
     // A cut that loses only what was not flushed is no damage, and the witness may not cry wolf.
