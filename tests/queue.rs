@@ -14,6 +14,8 @@ mod model;
 mod recover;
 #[path = "queue/salvage.rs"]
 mod salvage;
+#[path = "queue/salvage_damage.rs"]
+mod salvage_damage;
 mod support;
 #[path = "queue/witness.rs"]
 mod witness;

@@ -33,6 +33,8 @@ use log::{Piece, Pieces};
 use state::{Place, Replay};
 use survey::Survey;
 
+use crate::reading::SensorId;
+
 /// What a damaged store's file still holds: the latest state of each key that intact messages tell of.
 pub struct Salvaged {
     file: File,
@@ -43,15 +45,16 @@ pub struct Salvaged {
 impl Salvaged {
     /// Reads `db`, whatever it holds. An error only if the disk refuses to be read.
     pub fn read(db: File) -> io::Result<Self> {
-        let survey = Survey::of(&db, 0)?;
+        let mut survey = Survey::of(&db, 0)?;
         let (mut replay, mut bad) = replay(&db, &survey, BTreeSet::new())?;
-        if !survey.damaged {
-            let orphans = replay.orphans();
-            if !orphans.is_empty() {
-                (replay, bad) = self::replay(&db, &survey, orphans)?;
-            }
+        let orphans = replay.orphans();
+        if !survey.damaged && !replay.is_complete() {
+            survey.damaged = true;
+            (replay, bad) = self::replay(&db, &survey, BTreeSet::new())?;
+        } else if !survey.damaged && !orphans.is_empty() {
+            (replay, bad) = self::replay(&db, &survey, orphans)?;
         }
-        let (places, homeless) = replay.finish();
+        let (places, homeless) = replay.finish(has_a_keys_form);
         Ok(Self { file: db, places, bad: survey.bad + bad + homeless })
     }
 
@@ -84,12 +87,12 @@ impl Salvaged {
 fn replay(db: &File, survey: &Survey, passed_over: BTreeSet<u64>) -> io::Result<(Replay, u64)> {
     let mut replay = Replay::without(passed_over);
     let mut senseless = 0;
-    let mut expected = None;
+    let mut expected = 0;
     for segment in &survey.segments {
-        if survey.damaged && expected.is_some_and(|expected| expected != segment.number) {
+        if survey.damaged && expected != segment.number {
             replay.missing(segment.lsn(0));
         }
-        expected = Some(segment.number + 1);
+        expected = segment.number + 1;
         for piece in Pieces::of(&segment.read(db)?, segment.number) {
             match piece {
                 // Beyond the end sled sees nothing; but in a damaged log the end is a mere guess.
@@ -106,6 +109,15 @@ fn replay(db: &File, survey: &Survey, passed_over: BTreeSet<u64>) -> io::Result<
         }
     }
     Ok((replay, senseless))
+}
+
+/// Whether the queue writes keys like `key` (the table in [`durable`](super::durable)).
+fn has_a_keys_form(key: &[u8]) -> bool {
+    match key {
+        [b'q' | b'd', sequence @ ..] => sequence.len() == size_of::<u64>(),
+        [b'l', sensor @ ..] => str::from_utf8(sensor).is_ok_and(|sensor| sensor.parse::<SensorId>().is_ok()),
+        _ => key == b"m",
+    }
 }
 
 /// Whether the part of the log that sled would read at its next opening holds damage in its middle: from

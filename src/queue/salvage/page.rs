@@ -30,6 +30,8 @@ pub struct Node<'a> {
     pub range: KeyRange,
     /// The page to its right.
     pub next: Option<u64>,
+    /// The page below that is being merged into its left neighbour.
+    pub merging_child: Option<u64>,
     /// What its keys lack.
     pub prefix: &'a [u8],
     /// What it holds.
@@ -49,7 +51,7 @@ impl<'a> Node<'a> {
     pub fn read(body: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(body);
         let next = Some(reader.varint()?).filter(|&pid| pid != 0);
-        let _merging_child = reader.varint()?;
+        let merging_child = Some(reader.varint()?).filter(|&pid| pid != 0);
         let _merging = reader.byte()?;
         let prefix_bytes = usize::from(reader.byte()?);
         let (lo, hi) = (reader.bytes()?, reader.bytes()?);
@@ -66,28 +68,33 @@ impl<'a> Node<'a> {
             }
             _ => return None,
         };
-        Some(Self { range: KeyRange { lo: lo.into(), hi: hi.into() }, next, prefix, data })
+        Some(Self { range: KeyRange { lo: lo.into(), hi: hi.into() }, next, merging_child, prefix, data })
     }
 }
 
-/// A change to a leaf, its key without the leaf's prefix.
-pub struct Link<'a> {
-    /// The key.
-    pub key: &'a [u8],
-    /// Its value; `None` removes it.
-    pub value: Option<&'a [u8]>,
+/// A change to a page.
+pub enum Link<'a> {
+    /// To an entry of a leaf, its key without the leaf's prefix; without a value it is removed.
+    Entry(&'a [u8], Option<&'a [u8]>),
+    /// This page below is about to be merged into the one to its left.
+    MergeBegins(u64),
+    /// It was, and no longer is below.
+    MergeEnds,
+    /// This page is being merged away.
+    Capped,
 }
 
 impl<'a> Link<'a> {
-    /// Reads the body of a [`Link`](super::log::Kind::Link) message. `Some(None)` is a step of a merge,
-    /// which changes no entry.
-    pub fn read(body: &'a [u8]) -> Option<Option<Self>> {
+    /// Reads the body of a [`Link`](super::log::Kind::Link) message.
+    pub fn read(body: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(body);
-        match reader.byte()? {
-            0 => Some(Some(Self { key: reader.bytes()?, value: Some(reader.bytes()?) })),
-            1 => Some(Some(Self { key: reader.bytes()?, value: None })),
-            2..=4 => Some(None),
-            _ => None,
-        }
+        Some(match reader.byte()? {
+            0 => Self::Entry(reader.bytes()?, Some(reader.bytes()?)),
+            1 => Self::Entry(reader.bytes()?, None),
+            2 => Self::MergeBegins(reader.varint()?),
+            3 => Self::MergeEnds,
+            4 => Self::Capped,
+            _ => return None,
+        })
     }
 }

@@ -25,16 +25,24 @@ pub struct Place {
 
 struct Page {
     lsn: u64,
-    /// `None` for what is no leaf.
-    leaf: Option<Leaf>,
-    /// The first key of each page below, and its id; the last has no key's page to its right.
+    range: KeyRange,
+    /// What its keys lack; `None` for what is no leaf.
+    leaf_prefix: Option<Box<[u8]>>,
+    /// The pages below, by their keys.
     below: Vec<(KeyRange, u64)>,
     next: Option<u64>,
+    merging_child: Option<u64>,
 }
 
-struct Leaf {
-    range: KeyRange,
-    prefix: Box<[u8]>,
+impl Page {
+    fn end_merge(&mut self) {
+        let Some(merged) = self.merging_child.take() else { return };
+        let Some(at) = self.below.iter().position(|&(_, pid)| pid == merged).filter(|&at| at > 0) else {
+            return;
+        };
+        let (range, _) = self.below.remove(at);
+        self.below[at - 1].0.hi = range.hi;
+    }
 }
 
 struct Waiting {
@@ -81,8 +89,12 @@ impl Replay {
                 None => return false,
             },
             Kind::Link => match Link::read(frame.body) {
-                Some(Some(link)) => self.link(frame.pid, &link, lsn, link.value.map(place)),
-                Some(None) => {}
+                Some(Link::Entry(key, value)) => self.link(frame.pid, key, lsn, value.map(place)),
+                Some(Link::MergeBegins(child)) => {
+                    self.pages.entry(frame.pid).and_modify(|page| page.merging_child = Some(child));
+                }
+                Some(Link::MergeEnds) => _ = self.pages.get_mut(&frame.pid).map(Page::end_merge),
+                Some(Link::Capped) => {}
                 None => return false,
             },
             Kind::Free => {
@@ -100,14 +112,22 @@ impl Replay {
 
     fn replace(&mut self, pid: u64, node: Node, lsn: u64, place: impl Fn(&[u8]) -> Place) {
         self.waiting.remove(&pid);
-        let mut page = Page { lsn, leaf: None, below: Vec::new(), next: node.next };
+        let range = node.range.clone();
+        let mut page = Page {
+            lsn,
+            range,
+            leaf_prefix: None,
+            below: Vec::new(),
+            next: node.next,
+            merging_child: node.merging_child,
+        };
         match node.data {
             Data::Leaf(entries) => {
                 self.clear(&node.range);
                 for (suffix, value) in entries {
                     self.entries.insert(joined(node.prefix, suffix), place(value));
                 }
-                page.leaf = Some(Leaf { range: node.range, prefix: node.prefix.into() });
+                page.leaf_prefix = Some(node.prefix.into());
             }
             Data::Index(below) => {
                 let lows: Vec<_> = below.iter().map(|(suffix, _)| joined(node.prefix, suffix)).collect();
@@ -125,17 +145,17 @@ impl Replay {
         gone.iter().for_each(|key| _ = self.entries.remove(key));
     }
 
-    fn link(&mut self, pid: u64, link: &Link, lsn: u64, value: Option<Place>) {
+    fn link(&mut self, pid: u64, suffix: &[u8], lsn: u64, value: Option<Place>) {
         let page = self.pages.get(&pid);
         let sure = page.filter(|page| self.missing_at.is_none_or(|missing| missing <= page.lsn));
-        match sure.map(|page| &page.leaf) {
-            Some(Some(leaf)) => {
-                let key = joined(&leaf.prefix, link.key);
+        match sure.map(|page| &page.leaf_prefix) {
+            Some(Some(prefix)) => {
+                let key = joined(prefix, suffix);
                 set(&mut self.entries, key, value, lsn);
             }
             // Without a page, and with nothing missing, it is left over from before the page moved.
             None if self.missing_at.is_none() => {}
-            _ => self.waiting.entry(pid).or_default().push(Waiting { lsn, key: link.key.into(), value }),
+            _ => self.waiting.entry(pid).or_default().push(Waiting { lsn, key: suffix.into(), value }),
         }
     }
 
@@ -146,7 +166,7 @@ impl Replay {
             .values()
             .flat_map(|page| page.below.iter().map(|&(_, pid)| pid).chain(page.next))
             .collect();
-        let inner = |page: &Page| page.leaf.as_ref().is_some_and(|leaf| !leaf.range.lo.is_empty());
+        let inner = |page: &Page| !page.range.lo.is_empty();
         self.pages
             .iter()
             .filter(|&(pid, page)| inner(page) && !led_to.contains(pid))
@@ -154,9 +174,20 @@ impl Replay {
             .collect()
     }
 
-    /// The keys, each with the place of its value, and how many links fit into no page.
-    pub fn finish(mut self) -> (BTreeMap<Box<[u8]>, Place>, u64) {
-        let mut homeless = 0;
+    /// Whether each page that another leads to is there and begins where that one says: in a whole store
+    /// they do, at any moment.
+    pub fn is_complete(&self) -> bool {
+        let orphans = self.orphans();
+        let begins = |pid: u64, lo: &[u8]| self.pages.get(&pid).is_some_and(|page| *page.range.lo == *lo);
+        self.pages.iter().filter(|(pid, _)| !orphans.contains(pid)).all(|(_, page)| {
+            page.next.is_none_or(|pid| begins(pid, &page.range.hi))
+                && page.below.iter().all(|(range, pid)| begins(*pid, &range.lo))
+        })
+    }
+
+    /// The keys, each with the place of its value, and how many links fit into no page. `is_key` tells
+    /// whether a key has the form of one; asked of those that had to be guessed.
+    pub fn finish(mut self, is_key: impl Fn(&[u8]) -> bool) -> (BTreeMap<Box<[u8]>, Place>, u64) {
         let mut told: Vec<(u64, u64, &KeyRange)> = self
             .pages
             .values()
@@ -164,17 +195,21 @@ impl Replay {
             .filter(|(_, pid, _)| self.waiting.contains_key(pid))
             .collect();
         told.sort_by_key(|&(lsn, ..)| lsn);
-        let above: HashMap<u64, (u64, &KeyRange)> =
-            told.into_iter().map(|(lsn, pid, range)| (pid, (lsn, range))).collect();
+        let above: HashMap<u64, &KeyRange> = told.into_iter().map(|(_, pid, range)| (pid, range)).collect();
+        let mut homeless = 0;
         for (pid, links) in &self.waiting {
-            let own = self.pages.get(pid).and_then(|page| Some((page.lsn, &page.leaf.as_ref()?.range)));
-            // The page above follows a split of the page; if it is older, it has not followed yet.
-            let range = above.get(pid).copied().into_iter().chain(own).max_by_key(|(lsn, _)| *lsn);
+            let own = self.pages.get(pid).filter(|page| page.leaf_prefix.is_some()).map(|page| &page.range);
+            let ranges: Vec<&KeyRange> = above.get(pid).copied().into_iter().chain(own).collect();
             for link in links {
-                let key = range.map(|(_, range)| (joined(range.prefix(), &link.key), range));
-                match key.filter(|(key, range)| range.contains(key)) {
-                    Some((key, _)) => set(&mut self.entries, key, link.value, link.lsn),
-                    None => homeless += 1,
+                let key = |range: &&KeyRange| {
+                    Some(joined(range.prefix(), &link.key)).filter(|key| range.contains(key) && is_key(key))
+                };
+                let keys: BTreeSet<_> = ranges.iter().filter_map(key).collect();
+                match keys.len() {
+                    1 => keys.into_iter().for_each(|key| set(&mut self.entries, key, link.value, link.lsn)),
+                    // No page leads to it: left over from before its page moved.
+                    0 if ranges.is_empty() => {}
+                    _ => homeless += 1,
                 }
             }
         }

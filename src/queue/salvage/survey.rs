@@ -20,8 +20,8 @@ use super::log::{
     Frame, Kind, Piece, Pieces, SEGMENT_BYTES, SEGMENT_HEADER_BYTES, number_by_messages, segment_header,
 };
 
-/// More than the queue ever writes between two syncs: the largest batch (a removal of 500 readings that
-/// were queued one by one) wrote a third of it.
+/// Taken as more than the queue writes between two syncs. An assumption, not yet a measurement: larger
+/// hides damage near the log's end, smaller takes a power cut for damage.
 pub const UNSYNCED_BYTES_MAX: u64 = 512 * 1024;
 /// Bad places that are looked at for a single flipped bit: each costs up to some hundred checksums.
 const FLIPS_SOUGHT_MAX: usize = 64;
