@@ -22,7 +22,7 @@ sys.dont_write_bytecode = True
 from gateway import whole_daemon  # noqa: E402
 from record import queue_alone  # noqa: E402
 from replay import ROOT, Verdict, play_all, play_one  # noqa: E402
-from trace import FATES, Case, Trace  # noqa: E402
+from trace import FATES, Case, Disk, Trace  # noqa: E402
 
 WORK = ROOT / "target/evidence/power"
 FAULT = "no-second-sync"
@@ -71,7 +71,7 @@ def survives(name: str, take_down: Callable[..., None], lives: int, cuts: int, s
         if verdict.faults:
             wrong += 1
             if wrong <= SHOWN_MAX:
-                tell(folder, verdict)
+                tell(folder, trace, verdict)
     print(
         f"{name}: {len(trace.spans)} spans between flushes recorded in {recorded - began:.0f} s; {cuts} cuts (seed {seed}) "
         f"in {time.monotonic() - recorded:.0f} s: {wrong} wrong, {mended} file systems checked before mounting"
@@ -93,22 +93,21 @@ def finds_the_loss(name: str, take_down: Callable[..., None], seed: int) -> bool
     return True
 
 
-def tell(folder: Path, verdict: Verdict) -> None:
-    """What is wrong, and the command that shows it again."""
-    for fault in verdict.faults:
-        print(f"    {fault}")
+def tell(folder: Path, trace: Trace, verdict: Verdict) -> None:
+    """What is wrong, and the command that shows it again; the disk is kept, as the record is, until the next run."""
+    image = folder / f"{verdict.case}.img"
+    Disk(trace).cut(verdict.case).save(image)
     here = Path(__file__).resolve().relative_to(ROOT)
+    print("\n".join(f"    {fault}" for fault in verdict.faults))
+    print(f"  the disk as the cut left it: {image.relative_to(ROOT)}")
     print(f"  again: python3 {here} --again {folder.relative_to(ROOT)} {verdict.case}", flush=True)
 
 
 def again(folder: Path, case: Case) -> int:
-    """One case; its disk is kept beside the record."""
+    """One case of a record that was kept."""
     assert case.fate in FATES, f"a fate is one of {', '.join(FATES)}"
-    verdict, image = play_one(folder, case)
-    kept = folder / f"{case}.img"
-    image.save(kept)
+    verdict = play_one(folder, case)
     print("\n".join(verdict.faults) or "nothing is wrong")
-    print(f"the disk as the cut left it: {kept}")
     return 1 if verdict.faults else 0
 
 
