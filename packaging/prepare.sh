@@ -58,10 +58,10 @@ prepare_machines() {
     make_venv target/vm-venv tests/vm/requirements.txt
 }
 
-# The recorded power cuts, whose disk is a file that a program of ours serves.
+# The recorded power cuts, whose disk is a file that a program of ours serves, and libFuzzer.
 prepare_evidence() {
     prepare_tests
-    install_packages e2fsprogs kmod
+    install_packages e2fsprogs g++ kmod
     # Of most kernels they are parts already.
     as_root modprobe --quiet --all fuse loop ext4 || true
     local device

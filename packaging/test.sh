@@ -4,8 +4,8 @@
 #   packaging/test.sh deb          the package: built for amd64 and arm64, checked against Debian's rules
 #   packaging/test.sh vm [ARG...]  the package on real BlueZ, kernel and systemd, in virtual machines (as root);
 #                                  arguments go to tests/vm/run.py: --list, --soak 100, 2.1
-#   packaging/test.sh evidence [ARG...]  power cuts, some hundreds; as root.
-#                                  Arguments go to tests/evidence/power/run.py: --cuts 10000
+#   packaging/test.sh evidence [ARG...]  power cuts and fuzzing, some hundreds and some thousands; as root.
+#                                  Arguments go to tests/evidence/power/run.py alone: --cuts 10000
 #   packaging/test.sh cloud        the cloud side: templates, scripts, indexer, queries, dashboard
 #   packaging/test.sh all          all of these, and the mock's own test and the README's demo
 set -euo pipefail
@@ -127,15 +127,21 @@ run_all_machines() {
     count_run "$beside" '^[0-9]+ passed, [0-9]+ failed'
 }
 
-# Power cuts without a machine.
+# Power cuts without a machine, and made-up inputs; with arguments power cuts alone.
 evidence_tests() {
     prepare_evidence
     # Debug builds: they put in the faults that must be found.
     cargo build --locked --bin hr-gatewayd --example store
     mkdir -p target/evidence
+    check "the judge of the power cuts sees each broken rule" python3 -B tests/evidence/power/self_test.py
     echo "== power cuts"
     local status=0
     as_root python3 -B tests/evidence/power/run.py "$@" 2>&1 | tee "$log" || status=$?
+    count_run "$status" '^[0-9]+ passed, [0-9]+ failed'
+    [ $# -eq 0 ] || return 0
+    echo "== fuzzing"
+    status=0
+    tests/fuzz/run.sh 2>&1 | tee "$log" || status=$?
     count_run "$status" '^[0-9]+ passed, [0-9]+ failed'
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "pure/config.rs"]
 mod config;
+#[path = "pure/corpus.rs"]
+mod corpus;
 #[path = "pure/dispatch.rs"]
 mod dispatch;
 #[path = "pure/heart_rate.rs"]

@@ -1,0 +1,153 @@
+//! What must hold for whatever bytes come from outside: over the air, from a disk, a file, a socket.
+//!
+//! Each target takes bytes as they come. libFuzzer looks for new ones (`tests/fuzz/src/main.rs`), and every
+//! one it kept is a plain test (`tests/pure/corpus.rs`). Beyond not panicking, a target asserts that what
+//! was understood can be written, and is then read as the same.
+
+use hr_gateway::ble::recording;
+use hr_gateway::clock::{Anchor, ClockQuality};
+use hr_gateway::config::{Config, Layers, WhenFull};
+use hr_gateway::control::{self, Reply, Request};
+use hr_gateway::heart_rate::HeartRateMeasurement;
+use hr_gateway::queue::capacity::Capacity;
+use hr_gateway::queue::model::ModelQueue;
+use hr_gateway::queue::segment::SegmentCodec;
+use hr_gateway::queue::{ReadingQueue, status};
+use hr_gateway::reading::{Body, BootId, Content, Epoch, Moment, Observation};
+use hr_gateway::wire::{self, Envelope, WireRecord};
+use std::path::Path;
+
+/// One of them.
+pub type Target = fn(&[u8]);
+
+/// By name, which is also the name of its folder of `tests/fuzz/corpus`.
+pub const TARGETS: [(&str, Target); 6] = [
+    ("notification", notification),
+    ("segment", segment),
+    ("configuration", configuration),
+    ("recording", replayed_recording),
+    ("wire", wire_record),
+    ("control", control_protocol),
+];
+
+const UNBOUNDED: Capacity =
+    Capacity { items_max: u64::MAX, disk_headroom: 0, when_full: WhenFull::DropOldest };
+/// As in `tests/vectors/`.
+const SEGMENT_KEY: &[u8] = b"q\0\0\0\0\0\0\0\x01";
+const SEGMENT_SECRET: [u8; 32] = [0x2a; 32];
+
+fn notification(payload: &[u8]) {
+    let Ok(measurement) = HeartRateMeasurement::parse(payload) else { return };
+    let again = HeartRateMeasurement::parse(&measurement.encode());
+    assert_eq!(again.as_ref(), Ok(&measurement), "what was sent again is the same");
+}
+
+fn segment(value: &[u8]) {
+    for codec in [SegmentCodec::default(), SegmentCodec::encrypted(&SEGMENT_SECRET)] {
+        let Ok(items) = codec.decode(SEGMENT_KEY, value) else { continue };
+        let again = codec.decode(SEGMENT_KEY, &codec.encode(SEGMENT_KEY, &items));
+        assert_eq!(again.as_ref(), Ok(&items), "what was stored again is the same");
+        let anchors = [Anchor { boot: BootId(0), offset_ms: i64::MAX }];
+        let mut lines = Vec::new();
+        items.iter().for_each(|item| wire::write_line(item, &envelope(), &anchors, &mut lines));
+        assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), items.len(), "each has one line");
+        lines.split_inclusive(|byte| *byte == b'\n').for_each(same_line);
+    }
+}
+
+fn configuration(text: &[u8]) {
+    let file = on_disk(text);
+    let Ok(layers) = Layers::read(file.path(), true) else { return };
+    let Ok(config) = layers.config() else { return };
+    let shown = serde_json::to_value(&config).expect("a configuration can be shown");
+    for section in shown.as_object().expect("it has sections").keys() {
+        assert!(!layers.origin(section).is_empty(), "each section comes from somewhere");
+    }
+    let again: Config = serde_json::from_value(shown).expect("what is shown can be written");
+    assert_eq!(again, config, "what is shown is what holds");
+}
+
+fn replayed_recording(text: &[u8]) {
+    let Ok(points) = recording::read(on_disk(text).path()) else { return };
+    for point in points {
+        let sent = HeartRateMeasurement::parse(&point.measurement.encode());
+        assert_eq!(sent.as_ref(), Ok(&point.measurement), "what is replayed arrives");
+    }
+}
+
+fn wire_record(line: &[u8]) {
+    let Ok(record) = serde_json::from_slice::<WireRecord<'_>>(line) else { return };
+    // Written as this program writes it: from then on nothing changes any more.
+    let mut written = Vec::new();
+    record.write_line(&mut written);
+    same_line(&written);
+}
+
+/// A line of ours is read, and written again byte for byte.
+fn same_line(line: &[u8]) {
+    let record: WireRecord<'_> = serde_json::from_slice(line).expect("a line of ours is read");
+    assert!(matches!(
+        record.clock,
+        ClockQuality::Synchronized | ClockQuality::Corrected | ClockQuality::Unsynchronized
+    ));
+    let mut again = Vec::new();
+    record.write_line(&mut again);
+    assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(line), "a line does not change");
+    assert_eq!(
+        line.iter().position(|byte| *byte == b'\n'),
+        Some(line.len() - 1),
+        "its end is its one newline"
+    );
+}
+
+/// Requests, a line each, to a queue with items and dead letters.
+fn control_protocol(lines: &[u8]) {
+    let queue = ModelQueue::new(UNBOUNDED, envelope().epoch);
+    queue.append(&(0..9).map(observation).collect::<Vec<_>>()).expect("the model takes all");
+    queue.dead_letter(&[2, 3, 5].into_iter().collect(), "refused").expect("the model does as told");
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Ok(request) = serde_json::from_slice::<Request>(line) else { continue };
+        let sent = serde_json::to_vec(&request).expect("a request is JSON");
+        assert_eq!(serde_json::from_slice::<Request>(&sent).ok(), Some(request.clone()));
+        let mut hear = |reply: Reply| {
+            let sent = serde_json::to_vec(&reply).expect("a reply is JSON");
+            assert_eq!(serde_json::from_slice::<Reply>(&sent).ok(), Some(reply), "a reply arrives");
+            Ok(())
+        };
+        control::execute(&queue, &envelope(), &request, &mut hear).expect("the model fails at nothing");
+        assert!(status(&queue).expect("the model counts").balances, "after {request:?}");
+    }
+    let totals = queue.ledger().totals().readings;
+    assert_eq!(totals.received, 9, "nothing that is asked adds readings");
+}
+
+fn observation(second: u64) -> Observation {
+    let measurement = HeartRateMeasurement {
+        heart_rate: 72,
+        sensor_contact: None,
+        energy_expended_kj: None,
+        rr_intervals: Vec::new(),
+    };
+    Observation {
+        sensor: "strap".parse().expect("a name"),
+        taken: Moment { boot: BootId(1), boottime_ms: second * 1000, wall_ms: 0, synchronized: true },
+        starts_session: false,
+        content: Content::Body(Body::Measurement(measurement)),
+    }
+}
+
+fn envelope() -> Envelope {
+    Envelope { gateway: "living-room".parse().expect("a name"), epoch: Epoch(7) }
+}
+
+/// In memory, where it is there: millions are read.
+fn on_disk(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let memory = Path::new("/dev/shm");
+    let file = match memory.is_dir() {
+        true => tempfile::NamedTempFile::new_in(memory),
+        false => tempfile::NamedTempFile::new(),
+    };
+    let file = file.expect("a temporary file");
+    std::fs::write(file.path(), bytes).expect("a temporary file takes bytes");
+    file
+}
