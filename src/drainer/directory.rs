@@ -3,10 +3,10 @@
 //! `<folder>/2025-07-15/readings-0001.ndjson`: the day is the reading's own, the number goes up when a
 //! file has grown to its limit. What must hold: a record counts as accepted only after fsync of its
 //! file and, for a new file, of the folders above; a file holds whole lines only, also after a power
-//! cut in the middle of one.
+//! cut in the middle of one; and nobody but their owner reads them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use super::batch::Record;
 use super::settle::{CallError, EntryVerdict, ErrorClass};
 use super::{RecordSink, blocking};
+use crate::private;
 
 /// Days kept open at once; the one unused longest is closed.
 const OPEN_DAYS_MAX: usize = 8;
@@ -106,9 +107,9 @@ impl OpenDay {
 
     fn create(folder: &Path, date: &str, number: u32) -> io::Result<Self> {
         let day_folder = folder.join(date);
-        fs::create_dir_all(&day_folder)?;
-        let path = day_folder.join(format!("readings-{number:04}.ndjson"));
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        private::create_folders(&day_folder)?;
+        private::restrict_folder(&day_folder)?;
+        let mut file = private::open(&day_folder.join(format!("readings-{number:04}.ndjson")))?;
         let bytes = cut_torn_line(&mut file)?;
         for above in [&day_folder, folder] {
             File::open(above)?.sync_all()?;

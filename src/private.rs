@@ -1,0 +1,106 @@
+//! Files and folders that hold health records: for their owner alone, whatever the umask says, and also
+//! where an earlier version or another program left them open to others.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+const PERMISSIONS: u32 = 0o7777;
+
+/// From now on this process creates nothing that another user can open: neither what is made below, nor
+/// what libraries make, nor a socket between its birth and its restriction.
+pub fn restrict_process() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
+/// Makes a folder that is not there yet.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(FOLDER_MODE).create(path)
+}
+
+/// Makes the folder and those above it, where they are missing. One that is there is left as it is: it may
+/// be anything, `/tmp` too.
+pub fn create_folders(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
+}
+
+/// Takes a folder that is ours by its name from others.
+pub fn restrict_folder(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    restrict(mode, FOLDER_MODE, |permissions| fs::set_permissions(path, permissions))
+}
+
+/// Opens a file for reading and writing, creating it.
+pub fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    restrict(mode, FILE_MODE, |permissions| file.set_permissions(permissions))?;
+    Ok(file)
+}
+
+/// A file system without rights (a USB stick's) grants them by its mount alone, and refuses.
+fn restrict(have: u32, want: u32, set: impl FnOnce(Permissions) -> io::Result<()>) -> io::Result<()> {
+    if have & PERMISSIONS == want {
+        return Ok(());
+    }
+    match set(Permissions::from_mode(want)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}
+
+/// A file that takes its name when it is whole, in place of what had it: whoever has the former one open
+/// sees nothing of this one, and a failure leaves the former one as it was.
+pub struct NewFile {
+    file: File,
+    partial: PathBuf,
+    path: PathBuf,
+    whole: bool,
+}
+
+impl NewFile {
+    /// Begins it beside `path`, as `….partial`.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        // Behind a link the file is replaced, not the link.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
+        name.push(".partial");
+        let partial = path.with_file_name(name);
+        match fs::remove_file(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&partial)?;
+        Ok(Self { file, partial, path, whole: false })
+    }
+
+    /// Gives it its name.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.partial, &self.path)?;
+        self.whole = true;
+        Ok(())
+    }
+}
+
+impl io::Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.whole {
+            _ = fs::remove_file(&self.partial);
+        }
+    }
+}
