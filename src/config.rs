@@ -1,21 +1,28 @@
 //! Configuration: built-in defaults → file → environment, through figment.
 //!
-//! Nothing is guessed: an unknown key, a wrong unit or an impossible combination is a
-//! [`ConfigError`] that names the source, the key, what was found and what is allowed (exit 78).
+//! Nothing is guessed: an unknown key, a wrong unit or an impossible combination is a [`Mistake`] that
+//! names the source, the key, what was found and what is allowed; all of them are told at once
+//! ([`ConfigError`], exit 78). Only [`Layers::config`] makes a [`Validated`], and only from that the daemon
+//! runs, is reloaded and checked, so the three cannot disagree.
 //! Durations and sizes are written for people: `"5s"`, `"64 MiB"`. Each module owns the meaning of its
 //! section; here the sections are declared in one place so that the whole file can be read at once.
 
+mod key_file;
+mod layers;
+mod mistakes;
+mod paths;
 mod validate;
 mod values;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Synchronization;
 use crate::reading::{GatewayId, SensorId};
+pub use layers::Layers;
+pub use mistakes::{ConfigError, Mistake};
+pub use validate::{Validated, machine_id};
 pub use values::{Address, Size, Span};
 
 /// Where the daemon looks for its file.
@@ -185,6 +192,7 @@ pub struct KinesisConfig {
     /// Another endpoint (a VPC endpoint, a test server).
     pub endpoint: Option<String>,
     /// The profile of `~/.aws/config` to use.
+    #[serde(deserialize_with = "values::text_or_number")]
     pub profile: Option<String>,
 }
 
@@ -263,88 +271,4 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self { level: "info".into(), ledger_interval: Span::from_secs(600) }
     }
-}
-
-/// Why a configuration is not taken. One message, ready for a person.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(pub String);
-
-/// The layers under a [`Config`], kept to tell where each value came from.
-#[derive(Debug, Clone)]
-pub struct Layers {
-    figment: Figment,
-}
-
-impl Layers {
-    /// Defaults, then the file at `path` (which must exist if `required`), then the environment.
-    pub fn read(path: &Path, required: bool) -> Result<Self, ConfigError> {
-        let env = Env::prefixed(ENV_PREFIX).split("__").ignore(&["config"]);
-        let mut figment = Figment::from(Serialized::defaults(Config::default()));
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {}
-            Err(error) => {
-                let hint = match error.kind() {
-                    std::io::ErrorKind::PermissionDenied => "; run this as root",
-                    _ => "",
-                };
-                return Err(ConfigError(format!("{}: cannot be read: {error}{hint}", path.display())));
-            }
-            Ok(_) => figment = figment.merge(Toml::file_exact(path)),
-        }
-        let figment = figment.merge(env);
-        Ok(Self { figment })
-    }
-
-    /// The validated whole.
-    pub fn config(&self) -> Result<Config, ConfigError> {
-        let config: Config = self.figment.extract().map_err(|error| ConfigError(explain(error)))?;
-        config.validate().map_err(|ConfigError(text)| {
-            // A complaint begins with its key.
-            let key = text.split('`').nth(1).unwrap_or_default();
-            ConfigError(format!("{}: {text}", self.origin(key)))
-        })?;
-        Ok(config)
-    }
-
-    /// Where the value of `key` (`queue.path`, `sensor.0.id`) came from: `default`, a file, or a
-    /// variable.
-    pub fn origin(&self, key: &str) -> String {
-        // figment knows the origin of whole arrays only.
-        let key = if key.starts_with("sensor") { "sensor" } else { key };
-        match self.figment.find_metadata(key) {
-            Some(metadata) if !metadata.name.starts_with("hr_gateway") => {
-                origin_name(metadata, key.split('.').map(str::to_owned).collect())
-            }
-            _ => "default".into(),
-        }
-    }
-}
-
-fn origin_name(metadata: &figment::Metadata, path: Vec<String>) -> String {
-    match &metadata.source {
-        Some(figment::Source::File(path)) => path.display().to_string(),
-        _ if metadata.name.contains("environment") => {
-            format!("environment variable {ENV_PREFIX}{}", path.join("__").to_uppercase())
-        }
-        _ => "built-in default".into(),
-    }
-}
-
-fn explain(errors: figment::Error) -> String {
-    let lines: Vec<String> = errors
-        .into_iter()
-        .map(|error| {
-            let source = match &error.metadata {
-                Some(metadata) => origin_name(metadata, error.path.clone()),
-                None => "configuration".into(),
-            };
-            let key = match error.path.join(".") {
-                key if key.is_empty() => String::new(),
-                key => format!("`{key}`: "),
-            };
-            format!("{source}: {key}{}", error.kind)
-        })
-        .collect();
-    lines.join("; ")
 }

@@ -2,7 +2,7 @@
 //!
 //! | task | owns | stops when |
 //! | --- | --- | --- |
-//! | source (one child per sensor) | the links | its token is cancelled |
+//! | source (one child per sensor) | the links | it is told to |
 //! | ingest | the append side of the queue | its channel is closed and empty |
 //! | drainer | the remove side and the sink | its token is cancelled; it settles what is in flight |
 //! | control | the socket of `hr-gatewayd queue` | last |
@@ -10,6 +10,9 @@
 //!
 //! Stopping goes downstream, source first, under one deadline. A task that ends early stops the rest
 //! in the same way and makes the whole fail: systemd restarts, there is no supervisor inside.
+//!
+//! A gateway that begins anew with another configuration leaves its [`Source`] running: no link is cut for
+//! it, and what arrives meanwhile waits.
 
 mod heartbeat;
 
@@ -20,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +36,7 @@ use crate::control::Server;
 use crate::drainer::batch::Limits;
 use crate::drainer::settle::CallError;
 use crate::drainer::{Drainer, DrainerView, RecordSink};
-use crate::ingest::{Ingest, Tracker};
+use crate::ingest::{Ingest, Inlet};
 use crate::queue::QueueError;
 use crate::queue::handle::Handle;
 use crate::queue::rescued::Rescuer;
@@ -56,18 +59,65 @@ pub struct Gateway {
     pub queue_went_back: bool,
     /// Where it is drained to; without one, readings wait.
     pub sink: Option<Arc<dyn RecordSink>>,
-    /// Where notifications come from.
-    pub source: Box<dyn NotificationSource>,
     /// The machine's clocks.
     pub clock: SystemClock,
     /// The socket for `hr-gatewayd queue`, if wanted, and what reads damaged stores for it.
     pub control: Option<(PathBuf, Rescuer)>,
-    /// Who streams.
-    pub states: watch::Receiver<BTreeMap<SensorId, bool>>,
-    /// The source's proof of life, if it has one.
-    pub source_rounds: Option<Arc<AtomicU64>>,
     /// The file that its user writes: named where something is missing.
     pub config_path: PathBuf,
+}
+
+/// Where notifications come from, at work. Dropping it leaves the links to their end: see
+/// [`stop`](Self::stop).
+pub struct Source {
+    task: Task,
+    inlet: Arc<Mutex<Inlet>>,
+    stop: CancellationToken,
+    states: watch::Receiver<BTreeMap<SensorId, bool>>,
+    rounds: Option<Arc<AtomicU64>>,
+}
+
+impl Source {
+    /// Sets `source` to work. `states` says who streams, `rounds` is its proof of life, if it has one.
+    pub fn start(
+        source: Box<dyn NotificationSource>,
+        states: watch::Receiver<BTreeMap<SensorId, bool>>,
+        rounds: Option<Arc<AtomicU64>>,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let task = Task::spawn("source", source.run(sender, stop.clone()).map(Ok));
+        Self { task, inlet: Arc::new(Mutex::new(Inlet::new(events))), stop, states, rounds }
+    }
+
+    /// Closes the links; what was received still reaches an ingest.
+    pub async fn stop(&mut self, deadline: Instant) -> Result<(), GatewayError> {
+        self.stop.cancel();
+        self.task.stopped_by(deadline).await
+    }
+}
+
+/// How a gateway is asked to end.
+#[derive(Clone, Default)]
+pub struct Stops {
+    /// With its source.
+    pub whole: CancellationToken,
+    /// Without it, to begin anew.
+    pub anew: CancellationToken,
+}
+
+impl Stops {
+    async fn asked(&self) {
+        tokio::select! {
+            () = self.whole.cancelled() => {}
+            () = self.anew.cancelled() => {}
+        }
+    }
+
+    /// Whether it was.
+    pub fn are_asked(&self) -> bool {
+        self.whole.is_cancelled() || self.anew.is_cancelled()
+    }
 }
 
 /// What a gateway without a sink needs.
@@ -107,29 +157,28 @@ impl GatewayError {
 }
 
 impl Gateway {
-    /// Runs until `stop`, or until a finite source has ended and the queue is drained.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), GatewayError> {
+    /// Runs until asked to end, or until a finite `source` has ended and the queue is drained.
+    pub async fn run(self, source: &mut Source, stops: Stops) -> Result<(), GatewayError> {
         let (failing, failing_seen) = watch::channel(None::<CallError>);
         let drainer_view = Arc::new(DrainerView::default());
         let ingest_rounds = Arc::new(AtomicU64::new(0));
-        let (source_stop, drain_stop) = (CancellationToken::new(), CancellationToken::new());
-        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let (leave, drain_stop) = (CancellationToken::new(), CancellationToken::new());
 
-        let before_us = if self.queue_went_back { GapReason::QueueLost } else { GapReason::GatewayDown };
         let ingest = Ingest {
             queue: self.queue.clone(),
-            tracker: Tracker::new(&self.config.session, &self.queue.ledger().await, before_us),
+            session: self.config.session.clone(),
+            before_us: if self.queue_went_back { GapReason::QueueLost } else { GapReason::GatewayDown },
             commit_interval: self.config.queue.commit_interval.0,
             rounds: ingest_rounds.clone(),
         };
         let heartbeat = Heartbeat {
             queue: self.queue.clone(),
             clock: self.clock.clone(),
-            states: self.states,
+            states: source.states.clone(),
             failing: failing_seen,
             drainer: self.sink.is_some().then(|| drainer_view.clone()),
             ingest_rounds,
-            source_rounds: self.source_rounds,
+            source_rounds: source.rounds.clone(),
             ledger_interval: self.config.log.ledger_interval.0,
             config_path: self.config_path,
         };
@@ -146,44 +195,48 @@ impl Gateway {
             random: fastrand::Rng::new(),
         });
 
-        let source_task = self.source.run(sender, source_stop.clone());
-        let mut source = Task::spawn("source", source_task.map(Ok));
-        let mut ingest = Task::spawn("ingest", ingest.run(events));
+        let mut ingest = Task::spawn("ingest", ingest.run(source.inlet.clone(), leave.clone()));
         let mut drainer = Task::spawn_if("drainer", drainer.map(|drainer| drainer.run(drain_stop.clone())));
         let mut heartbeat = Task::spawn("heartbeat", heartbeat.run().map(Ok));
         let mut control = Task::spawn_if("control", control.map(|server| server.run().map(Ok)));
         service_manager::ready();
 
         let mut result = tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            ended = source.ended() => ended,
+            () = stops.asked() => Ok(()),
+            ended = source.task.ended() => ended,
             ended = ingest.ended() => ended,
             ended = drainer.ended() => ended,
             ended = heartbeat.ended() => ended,
             ended = control.ended() => ended,
         };
-        if result.is_ok() && !stop.is_cancelled() {
+        if result.is_ok() && !stops.are_asked() {
             // The source has no more: its channel closed with it, so the ingest ends by itself.
             if ingest.is_running() {
                 result = tokio::select! {
                     ended = ingest.ended() => ended,
-                    () = stop.cancelled() => Ok(()),
+                    () = stops.asked() => Ok(()),
                 };
             }
             if result.is_ok() && drainer.is_running() {
                 result = tokio::select! {
                     () = drained(&self.queue, &drainer_view) => Ok(()),
-                    () = stop.cancelled() => Ok(()),
+                    () = stops.asked() => Ok(()),
                     ended = drainer.ended() => ended,
                 };
             }
         }
-        info!("stopping");
         let now = Instant::now();
         let deadline = now + STOP_DEADLINE;
-        source_stop.cancel();
-        // A hung link may not take the time that ingest and drainer need.
-        result = result.and(source.stopped_by(now + STOP_DEADLINE / 2).await);
+        if result.is_ok() && stops.anew.is_cancelled() && !stops.whole.is_cancelled() {
+            // Appending goes on while calls in flight are settled.
+            drain_stop.cancel();
+            result = result.and(drainer.stopped_by(deadline).await);
+            leave.cancel();
+        } else {
+            info!("stopping");
+            // A hung link may not take the time that ingest and drainer need.
+            result = result.and(source.stop(now + STOP_DEADLINE / 2).await);
+        }
         result = result.and(ingest.stopped_by(deadline).await);
         drain_stop.cancel();
         result = result.and(drainer.stopped_by(deadline).await);

@@ -2,15 +2,16 @@
 //!
 //! [`Tracker`] is the pure part: it parses, begins sessions and finds gaps. [`Ingest::run`] is the thin
 //! one: while one commit runs, what arrives goes into the next. It ends when its channel is closed and
-//! everything in it is durable.
+//! everything in it is durable, or when the gateway begins anew: then the next one goes on with the [`Inlet`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, trace, warn};
 
 use crate::ble::{EVENTS_MAX, SourceEvent, SourceEventKind};
@@ -129,8 +130,10 @@ impl Tracker {
 pub struct Ingest {
     /// The queue.
     pub queue: Handle,
-    /// Sessions and gaps.
-    pub tracker: Tracker,
+    /// When a session ends, and what is a gap.
+    pub session: SessionConfig,
+    /// Why there is nothing from before this process.
+    pub before_us: GapReason,
     /// Wait so long for more before a commit.
     pub commit_interval: Duration,
     /// Rounds of the loop: the watchdog's proof of life.
@@ -140,21 +143,62 @@ pub struct Ingest {
 /// Longest time without a round.
 const ROUND_MAX: Duration = Duration::from_secs(5);
 
+/// What comes to an ingest. It outlives one: the next goes on with what waits, and with what is known of
+/// each sensor in the queue that the last one appended to.
+pub struct Inlet {
+    events: mpsc::Receiver<SourceEvent>,
+    known: Option<(Handle, Tracker)>,
+}
+
+impl Inlet {
+    /// Nothing is known yet.
+    pub fn new(events: mpsc::Receiver<SourceEvent>) -> Self {
+        Self { events, known: None }
+    }
+
+    /// What is known of the sensors in `queue`.
+    async fn tracker(&mut self, config: &SessionConfig, queue: &Handle, before_us: GapReason) -> Tracker {
+        let begun = Tracker::new(config, &queue.ledger().await, before_us);
+        match self.known.take() {
+            Some((known, tracker)) if known.is_same(queue) => Tracker { sensors: tracker.sensors, ..begun },
+            _ => begun,
+        }
+    }
+}
+
 impl Ingest {
-    /// Appends until `events` is closed and empty.
-    pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>) -> Result<(), QueueError> {
+    /// Appends until `inlet` is closed and empty, or until `leave`: what arrives from then on waits in it.
+    pub async fn run(self, inlet: Arc<Mutex<Inlet>>, leave: CancellationToken) -> Result<(), QueueError> {
+        let mut inlet = inlet.lock().await;
+        let mut tracker = inlet.tracker(&self.session, &self.queue, self.before_us).await;
+        self.append_from(&mut inlet.events, &mut tracker, &leave).await?;
+        inlet.known = Some((self.queue, tracker));
+        Ok(())
+    }
+
+    async fn append_from(
+        &self,
+        events: &mut mpsc::Receiver<SourceEvent>,
+        tracker: &mut Tracker,
+        leave: &CancellationToken,
+    ) -> Result<(), QueueError> {
         let mut reporter = Reporter::default();
         let mut arrived = Vec::new();
         let mut observations = Vec::new();
         loop {
             self.rounds.fetch_add(1, Ordering::Relaxed);
-            match tokio::time::timeout(ROUND_MAX, events.recv_many(&mut arrived, EVENTS_MAX)).await {
-                Err(_idle) => continue,
-                Ok(0) => self.tracker.finish(&mut observations),
-                Ok(_) => self.wait_for_more(&mut events, &mut arrived).await,
+            let arrival = timeout(ROUND_MAX, events.recv_many(&mut arrived, EVENTS_MAX));
+            match leave.run_until_cancelled(arrival).await {
+                None => return Ok(()),
+                Some(Err(_idle)) => continue,
+                Some(Ok(0)) => tracker.finish(&mut observations),
+                // What was waited for is appended also when it is time to leave.
+                Some(Ok(_)) => {
+                    _ = leave.run_until_cancelled(self.wait_for_more(events, &mut arrived)).await;
+                }
             }
             let closed = arrived.is_empty();
-            arrived.drain(..).for_each(|event| self.tracker.handle(event, &mut observations));
+            arrived.drain(..).for_each(|event| tracker.handle(event, &mut observations));
             if !observations.is_empty() {
                 let batch = std::mem::take(&mut observations);
                 reporter.count_malformed(&batch);
@@ -178,7 +222,7 @@ impl Ingest {
         while arrived.len() < EVENTS_MAX && Instant::now() < deadline {
             self.rounds.fetch_add(1, Ordering::Relaxed);
             let round = deadline.min(Instant::now() + ROUND_MAX);
-            if let Ok(0) = tokio::time::timeout_at(round, events.recv_many(arrived, EVENTS_MAX)).await {
+            if let Ok(0) = timeout_at(round, events.recv_many(arrived, EVENTS_MAX)).await {
                 return;
             }
         }

@@ -9,4 +9,8 @@ mod commands;
 mod kinesis;
 #[path = "gateway/moto.rs"]
 mod moto;
+#[path = "gateway/private.rs"]
+mod private;
+#[path = "gateway/reload.rs"]
+mod reload;
 mod support;

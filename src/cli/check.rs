@@ -29,8 +29,10 @@ pub struct CheckArgs {
 /// Runs it.
 pub async fn check(config_path: Option<PathBuf>, args: CheckArgs) -> Result<ExitCode, Failure> {
     let layers = layers(config_path)?;
-    let config = layers.config()?;
-    print(&layers, "", &serde_json::to_value(&config)?);
+    let validated = layers.config()?;
+    let config = validated.config();
+    print(&layers, "", &serde_json::to_value(config)?);
+    validated.warnings().iter().for_each(|warning| eprintln!("hr-gatewayd: warning: {warning}"));
     if !args.online {
         return Ok(ExitCode::SUCCESS);
     }
@@ -38,9 +40,9 @@ pub async fn check(config_path: Option<PathBuf>, args: CheckArgs) -> Result<Exit
     let mut all_good = true;
     let findings = [
         ("adapter", adapter().await),
-        ("clock", clock(&config).await),
-        ("disk", disk(&config)),
-        ("sink", sink(&config).await),
+        ("clock", clock(config).await),
+        ("disk", disk(config)),
+        ("sink", sink(config).await),
     ];
     for (what, finding) in findings {
         match finding {
@@ -103,6 +105,10 @@ async fn clock(config: &Config) -> Result<String, String> {
 
 fn disk(config: &Config) -> Result<String, String> {
     let path = &config.queue.path;
+    // No mistake of the configuration: the service is started again until the way is free.
+    if path.metadata().is_ok_and(|found| !found.is_dir()) {
+        return Err(format!("{} is there and is no folder: move it away", path.display()));
+    }
     let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let stat = rustix::fs::statvfs(existing).map_err(|error| format!("{}: {error}", existing.display()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);

@@ -9,7 +9,6 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::run::Interrupts;
 use super::{EXIT_UNBALANCED, Failure};
@@ -22,12 +21,14 @@ use crate::drainer::batch::Record;
 use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
 use crate::drainer::settle::{CallError, EntryVerdict};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Source, Stops};
+use crate::private;
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::DurableQueue;
 use crate::queue::handle::Handle;
 use crate::queue::segment::SegmentCodec;
 use crate::reading::SensorId;
+use crate::telemetry::Filter;
 use crate::wire::WireRecord;
 
 /// The region of a demo's endpoint where none is given: test servers take any.
@@ -76,7 +77,7 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 
 /// Runs it.
 pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
-    crate::telemetry::init("info")?;
+    crate::telemetry::init(&Filter::default())?;
     const MADE_UP_LENGTH: Duration = Duration::from_secs(30);
     let (script, stop_after) = match &args.replay {
         Some(path) => (Script::Replay(recording::read(path)?), args.stop_after.map(|span| span.0)),
@@ -96,32 +97,26 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     let states = watches.iter().map(|sensor| (sensor.clone(), true)).collect();
     eprintln!("simulated watch → queue in {} → {place}", folder.path.join("queue").display());
 
-    let stop = CancellationToken::new();
+    let stops = Stops::default();
+    let simulator =
+        Simulator { sensors: watches, script, speed: args.speed, stop_after, clock: clock.clone() };
+    let mut source = Source::start(Box::new(simulator), watch::channel(states).1, None);
     let gateway = Gateway {
         queue: queue.clone(),
         sink: Some(sink),
-        source: Box::new(Simulator {
-            sensors: watches,
-            script,
-            speed: args.speed,
-            stop_after,
-            clock: clock.clone(),
-        }),
         clock,
         queue_went_back: false,
         control: None,
-        states: watch::channel(states).1,
-        source_rounds: None,
         config_path: DEFAULT_PATH.into(),
         config,
     };
     let mut interrupts = Interrupts::new()?;
-    let running = gateway.run(stop.clone());
+    let running = gateway.run(&mut source, stops.clone());
     tokio::pin!(running);
     let result = tokio::select! {
         result = &mut running => result,
         () = interrupts.next() => {
-            stop.cancel();
+            stops.whole.cancel();
             running.await
         }
     };
@@ -167,7 +162,7 @@ struct Scratch {
 impl Scratch {
     fn new() -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("hr-gatewayd-demo-{:08x}", fastrand::u32(..)));
-        std::fs::create_dir(&path)?;
+        private::create_folder(&path)?;
         Ok(Self { path, keep: std::cell::Cell::new(false) })
     }
 

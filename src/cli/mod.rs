@@ -6,6 +6,7 @@
 pub mod check;
 pub mod demo;
 pub mod queue;
+mod reload;
 pub mod run;
 pub mod scan;
 
@@ -17,6 +18,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{ConfigError, DEFAULT_PATH, Layers};
 use crate::gateway::GatewayError;
+use crate::private;
 use crate::queue::QueueError;
 
 /// The configuration needs a change (`EX_CONFIG` of sysexits.h).
@@ -63,6 +65,7 @@ enum Command {
 
 /// Parses the arguments and carries out the command.
 pub fn main() -> ExitCode {
+    private::restrict_process();
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Completions { shell } => {
@@ -76,7 +79,8 @@ pub fn main() -> ExitCode {
         Command::Queue(args) => queue::queue(cli.config, args),
     };
     result.unwrap_or_else(|failure| {
-        eprintln!("hr-gatewayd: {}", chain(&*failure.error));
+        // Several mistakes of a configuration are several lines.
+        chain(&*failure.error).lines().for_each(|line| eprintln!("hr-gatewayd: {line}"));
         ExitCode::from(failure.exit_code)
     })
 }
@@ -86,12 +90,6 @@ pub fn main() -> ExitCode {
 pub struct Failure {
     error: Box<dyn std::error::Error + Send + Sync>,
     exit_code: u8,
-}
-
-impl Failure {
-    fn is_queue_in_use(&self) -> bool {
-        matches!(self.error.downcast_ref(), Some(QueueError::InUse(_)))
-    }
 }
 
 impl<E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static> From<E> for Failure {

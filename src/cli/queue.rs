@@ -1,8 +1,8 @@
 //! `hr-gatewayd queue`: look into the queue and mend it.
 
 mod csv;
+mod output;
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
@@ -15,13 +15,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 
 use csv::{CSV_COLUMNS, write_csv};
+use output::Output;
 
 use super::{Failure, layers, run};
-use crate::config::Config;
+use crate::config::Validated;
 use crate::control::{self, ControlError, Reply, Request, Selection};
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::{DurableQueue, set_aside};
 use crate::queue::handle::Handle;
+use crate::queue::rescued::Rescuer;
 use crate::queue::{self, QueueError, ReadingQueue, Status};
 
 /// `queue`
@@ -100,25 +102,36 @@ impl From<Which> for Selection {
 
 /// Runs it.
 pub fn queue(config_path: Option<PathBuf>, args: QueueArgs) -> Result<ExitCode, Failure> {
-    let mut config = layers(config_path)?.config()?;
-    if let Some(path) = args.path {
-        config.queue.path = path;
-    }
+    let validated = layers(config_path)?.config()?;
+    let path = args.path.unwrap_or_else(|| validated.config().queue.path.clone());
+    let target = &Target { path, validated };
     match args.command {
-        QueueCommand::Status { json } => status(&config, json),
-        QueueCommand::Export { format, output } => export(&config, format, output),
-        QueueCommand::DeadLetters { json } => dead_letters(&config, json),
+        QueueCommand::Status { json } => status(target, json),
+        QueueCommand::Export { format, output } => export(target, format, output.as_deref()),
+        QueueCommand::DeadLetters { json } => dead_letters(target, json),
         QueueCommand::Requeue(which) => {
-            change(&config, Request::Requeue(which.into()), "put back into the queue")
+            change(target, Request::Requeue(which.into()), "put back into the queue")
         }
-        QueueCommand::Drop(which) => change(&config, Request::Drop(which.into()), "discarded"),
-        QueueCommand::Recover { from } => recover(&config, from),
+        QueueCommand::Drop(which) => change(target, Request::Drop(which.into()), "discarded"),
+        QueueCommand::Recover { from } => recover(target, from),
+    }
+}
+
+/// Whose queue it is about.
+struct Target {
+    path: PathBuf,
+    validated: Validated,
+}
+
+impl Target {
+    fn rescuer(&self) -> Rescuer {
+        Rescuer { codec: self.validated.codec(), gateway: self.validated.gateway_id() }
     }
 }
 
 /// Asks the running gateway, or opens the store of a stopped one.
 fn perform(
-    config: &Config,
+    target: &Target,
     request: &Request,
     hear: &mut dyn FnMut(Reply) -> io::Result<()>,
 ) -> Result<u64, Failure> {
@@ -126,7 +139,7 @@ fn perform(
     const TRIES: u32 = 50;
     const PAUSE: Duration = Duration::from_millis(100);
     const REPLIES_AHEAD: usize = 64;
-    let path = &config.queue.path;
+    let path = &target.path;
     let mut tries = 0;
     let queue = loop {
         if let Some(answer) = control::ask(path, request, hear) {
@@ -139,13 +152,13 @@ fn perform(
             };
             return Err(format!("no queue at {}: {error}; {hint}", path.display()).into());
         }
-        match open(config, request) {
-            Err(failure) if tries < TRIES && failure.is_queue_in_use() => tries += 1,
+        match open(target, request) {
+            Err(QueueError::InUse(_)) if tries < TRIES => tries += 1,
             opened => break opened?,
         }
         std::thread::sleep(PAUSE);
     };
-    let rescuer = run::rescuer(config)?;
+    let rescuer = target.rescuer();
     let queue = Handle::in_place(queue);
     let (say, mut said) = mpsc::channel(REPLIES_AHEAD);
     let answer = async {
@@ -168,9 +181,9 @@ fn perform(
 
 /// The queue of a stopped gateway: as the daemon would open it where something is to be changed; where it is
 /// only looked at, also a damaged one, as far as it can be read.
-fn open(config: &Config, request: &Request) -> Result<Box<dyn ReadingQueue>, Failure> {
-    let capacity = Capacity::from_config(&config.queue);
-    let (path, rescuer) = (&config.queue.path, run::rescuer(config)?);
+fn open(target: &Target, request: &Request) -> Result<Box<dyn ReadingQueue>, QueueError> {
+    let capacity = Capacity::from_config(&target.validated.config().queue);
+    let (path, rescuer) = (&target.path, target.rescuer());
     if let Request::Requeue(_) | Request::Drop(_) | Request::Recover(_) = request {
         let opened = DurableQueue::open(path, capacity, rescuer.codec, &rescuer.gateway)?;
         run::findings(&opened).into_iter().for_each(|finding| eprintln!("hr-gatewayd: {finding}"));
@@ -185,7 +198,7 @@ fn open(config: &Config, request: &Request) -> Result<Box<dyn ReadingQueue>, Fai
         false => match whole() {
             Ok(queue) => return Ok(Box::new(queue)),
             Err(error) if error.needs_configuration() || matches!(error, QueueError::InUse(_)) => {
-                return Err(error.into());
+                return Err(error);
             }
             Err(error) => Some(error),
         },
@@ -228,9 +241,9 @@ fn give_back_to_owner(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn status(config: &Config, json: bool) -> Result<ExitCode, Failure> {
+fn status(target: &Target, json: bool) -> Result<ExitCode, Failure> {
     let mut status = None;
-    perform(config, &Request::Status, &mut |reply| {
+    perform(target, &Request::Status, &mut |reply| {
         if let Reply::Status(answer) = reply {
             status = Some(answer);
         }
@@ -269,18 +282,17 @@ fn status(config: &Config, json: bool) -> Result<ExitCode, Failure> {
     Ok(if status.balances { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn export(config: &Config, format: Format, output: Option<PathBuf>) -> Result<ExitCode, Failure> {
+fn export(target: &Target, format: Format, output: Option<&Path>) -> Result<ExitCode, Failure> {
     let to_terminal = output.is_none() && io::stdout().is_terminal();
-    let out: Box<dyn Write> = match output {
-        Some(path) => Box::new(File::create(path)?),
-        None => Box::new(io::stdout()),
-    };
-    let mut out = BufWriter::new(out);
+    let mut out = BufWriter::new(match output {
+        None => Output::Stream(Box::new(io::stdout())),
+        Some(path) => Output::open(path).map_err(|error| format!("{}: {error}", path.display()))?,
+    });
     let progress = progress_bar(!to_terminal);
     if let Format::Csv = format {
         writeln!(out, "{}", CSV_COLUMNS.join(","))?;
     }
-    let count = perform(config, &Request::Export, &mut |reply| match (reply, format) {
+    let count = perform(target, &Request::Export, &mut |reply| match (reply, format) {
         (Reply::Line(line), Format::Ndjson) => writeln!(out, "{line}"),
         (Reply::Line(line), Format::Csv) => write_csv(&mut out, &line),
         (Reply::Progress(done, total), _) => {
@@ -290,14 +302,14 @@ fn export(config: &Config, format: Format, output: Option<PathBuf>) -> Result<Ex
         }
         _ => Ok(()),
     })?;
-    out.flush()?;
+    out.into_inner().map_err(|error| error.into_error())?.finish()?;
     progress.finish_and_clear();
     eprintln!("{count} items");
     Ok(ExitCode::SUCCESS)
 }
 
-fn dead_letters(config: &Config, json: bool) -> Result<ExitCode, Failure> {
-    let count = perform(config, &Request::DeadLetters, &mut |reply| {
+fn dead_letters(target: &Target, json: bool) -> Result<ExitCode, Failure> {
+    let count = perform(target, &Request::DeadLetters, &mut |reply| {
         let Reply::DeadLetter { sequence, reason, line } = &reply else { return Ok(()) };
         let mut out = io::stdout().lock();
         match json {
@@ -309,9 +321,9 @@ fn dead_letters(config: &Config, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn change(config: &Config, request: Request, done: &str) -> Result<ExitCode, Failure> {
+fn change(target: &Target, request: Request, done: &str) -> Result<ExitCode, Failure> {
     let progress = progress_bar(true);
-    let count = perform(config, &request, &mut |reply| {
+    let count = perform(target, &request, &mut |reply| {
         if let Reply::Progress(position, total) = reply {
             progress.set_length(total);
             progress.set_position(position);
@@ -323,8 +335,8 @@ fn change(config: &Config, request: Request, done: &str) -> Result<ExitCode, Fai
     Ok(ExitCode::SUCCESS)
 }
 
-fn recover(config: &Config, from: Vec<PathBuf>) -> Result<ExitCode, Failure> {
-    let folders = if from.is_empty() { set_aside(&config.queue.path)? } else { from };
+fn recover(target: &Target, from: Vec<PathBuf>) -> Result<ExitCode, Failure> {
+    let folders = if from.is_empty() { set_aside(&target.path)? } else { from };
     if folders.is_empty() {
         println!("no damaged store of this queue was set aside; name one with --from");
     }
@@ -334,7 +346,7 @@ fn recover(config: &Config, from: Vec<PathBuf>) -> Result<ExitCode, Failure> {
         let shown = folder.display().to_string();
         let progress = progress_bar(true);
         let mut words = String::new();
-        let count = perform(config, &Request::Recover(folder), &mut |reply| {
+        let count = perform(target, &Request::Recover(folder), &mut |reply| {
             match reply {
                 Reply::Progress(position, total) => {
                     progress.set_length(total);

@@ -1,6 +1,6 @@
 //! `hr-gatewayd run`: the daemon.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -8,48 +8,61 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::{Failure, chain, layers};
+use super::reload::{self, Prepared, Reload};
+use super::{EXIT_CONFIG, Failure, chain, layers};
 use crate::ble::bluez::{BluezSource, Wanted};
 use crate::clock::SystemClock;
-use crate::config::{Config, ConfigError, DEFAULT_PATH, QueueConfig};
-use crate::control;
-use crate::drainer::RecordSink;
+use crate::config::{Config, DEFAULT_PATH, Validated, machine_id};
 use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
-use crate::gateway::{self, Gateway};
-use crate::queue::ReadingQueue;
+use crate::drainer::{RecordSink, blocking};
+use crate::gateway::{self, Gateway, STOP_DEADLINE, Source, Stops};
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::{DurableQueue, Opened};
 use crate::queue::handle::Handle;
 use crate::queue::rescued::Rescuer;
-use crate::queue::segment::SegmentCodec;
 use crate::queue::witness::{Finding, WentBack};
-use crate::reading::GatewayId;
-use crate::service_manager;
+use crate::queue::{QueueError, ReadingQueue};
+use crate::telemetry::{self, Filter};
+use crate::{control, service_manager};
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again: sensors come and go without
-/// touching the others; any other change restarts the gateway within the process.
+/// touching the others; any other change has the gateway begin anew within the process, its links and its
+/// queue kept.
 pub async fn run(config_path: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let mut config = layers(config_path.clone())?.config()?;
-    crate::telemetry::init(&config.log.level)?;
-    let ended = async {
-        let mut signals = Signals { interrupts: Interrupts::new()?, hangup: signal(SignalKind::hangup())? };
-        while let Some(next) = serve(config, config_path.clone(), &mut signals).await? {
-            info!("configuration changed; the gateway begins anew with it");
-            crate::telemetry::set_filter(&next.log.level)?;
-            config = next;
+    let first = match layers(config_path.clone()).and_then(|layers| layers.config()) {
+        Ok(first) => first,
+        Err(error) => {
+            telemetry::init(&Filter::default())?;
+            for mistake in error.mistakes() {
+                error!(error_class = "config", "{mistake}; the gateway does not start until it is mended");
+            }
+            return Ok(ExitCode::from(EXIT_CONFIG));
         }
-        Ok::<_, Failure>(ExitCode::SUCCESS)
-    }
-    .await;
+    };
+    telemetry::init(first.filter())?;
+    first.warnings().iter().for_each(|warning| warn!("{warning}"));
     // Said in the log, with its fields, and not once more on stderr, which is the same journal.
-    ended.or_else(|failure: Failure| {
+    live(first, config_path).await.or_else(|failure| {
         error!(exit_code = failure.exit_code, "{}; what was accepted is kept", chain(&*failure.error));
         Ok(ExitCode::from(failure.exit_code))
     })
+}
+
+/// What a gateway lives on until it begins anew with another configuration.
+pub(super) struct Life {
+    pub(super) validated: Validated,
+    pub(super) open: Open,
+    pub(super) clock: SystemClock,
+}
+
+/// The links, and what they obey.
+struct Sensors {
+    source: Source,
+    wanted: watch::Sender<Wanted>,
 }
 
 struct Signals {
@@ -57,50 +70,66 @@ struct Signals {
     hangup: Signal,
 }
 
-/// One life of the gateway: ends with the next configuration, or with `None` when asked to stop.
-async fn serve(
-    config: Config,
-    config_path: Option<PathBuf>,
-    signals: &mut Signals,
-) -> Result<Option<Config>, Failure> {
-    let (queue, queue_went_back) = open_soon(&config).await?;
-    let clock = SystemClock::new(config.clock.synchronization)?;
-    let wanted = Wanted { sensors: config.sensor.clone(), bluetooth: config.bluetooth.clone() };
-    let (wanted, wanted_seen) = watch::channel(wanted);
-    let (states, states_seen) = watch::channel(Default::default());
-    let rounds = Arc::new(AtomicU64::new(0));
-    let sink = sink(&config).await;
-    let file = config_path.clone().unwrap_or_else(|| DEFAULT_PATH.into());
-    if sink.is_none() {
-        warn!("nothing to drain to: {}", gateway::what_to_write(&file));
+async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    let mut signals = Signals { interrupts: Interrupts::new()?, hangup: signal(SignalKind::hangup())? };
+    let clock = SystemClock::new(first.config().clock.synchronization)?;
+    let open = open_soon(&first).await?;
+    let mut life = Life { validated: first, open, clock };
+    let mut sensors = Sensors::start(&life);
+    loop {
+        let ended = serve(&mut life, &mut sensors, config_path.clone(), &mut signals).await;
+        let Ok(Some(next)) = ended else {
+            // Does nothing where the gateway has done it.
+            let stopped = sensors.source.stop(Instant::now() + STOP_DEADLINE / 2).await;
+            ended?;
+            stopped?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        let other_clock = next.has_other_clock();
+        life = next.take_over(life).await;
+        match other_clock {
+            true => sensors = Sensors::start(&life),
+            false => want(&sensors.wanted, reload::wanted(life.validated.config())),
+        }
     }
-    let envelope = queue.envelope().await;
-    let origin = envelope.origins.newest();
-    info!(
-        gateway = %origin.gateway, epoch = %origin.epoch, sensors = config.sensor.len(),
-        queued = queue.depth(), "gateway running"
-    );
-    let gateway = Gateway {
-        queue,
-        sink,
-        source: Box::new(BluezSource {
+}
+
+impl Sensors {
+    fn start(life: &Life) -> Self {
+        let (wanted, wanted_seen) = watch::channel(reload::wanted(life.validated.config()));
+        let (states, states_seen) = watch::channel(Default::default());
+        let rounds = Arc::new(AtomicU64::new(0));
+        let source = BluezSource {
             wanted: wanted_seen,
-            clock: clock.clone(),
+            clock: life.clock.clone(),
             name_secret: machine_id().into_bytes(),
             states,
             rounds: rounds.clone(),
             discover_fails: false,
-        }),
-        clock,
-        queue_went_back,
-        control: Some((control::socket_path(&config.queue.path), rescuer(&config)?)),
-        states: states_seen,
-        source_rounds: Some(rounds),
-        config_path: file,
-        config: config.clone(),
-    };
-    let stop = CancellationToken::new();
-    let running = gateway.run(stop.clone());
+        };
+        Self { source: Source::start(Box::new(source), states_seen, Some(rounds)), wanted }
+    }
+}
+
+fn want(wanted: &watch::Sender<Wanted>, new: Wanted) {
+    wanted.send_if_modified(|now| {
+        let changed = *now != new;
+        *now = new;
+        changed
+    });
+}
+
+/// Runs the gateway until it is to begin anew, or until it was asked to stop (`None`).
+async fn serve(
+    life: &mut Life,
+    sensors: &mut Sensors,
+    config_path: Option<PathBuf>,
+    signals: &mut Signals,
+) -> Result<Option<Box<Prepared>>, Failure> {
+    let gateway = gateway(life, &config_path).await;
+    let Sensors { source, wanted } = sensors;
+    let stops = Stops::default();
+    let running = gateway.run(source, stops.clone());
     tokio::pin!(running);
     let mut next = None;
     loop {
@@ -109,37 +138,58 @@ async fn serve(
                 result?;
                 return Ok(next);
             }
-            () = signals.interrupts.next(), if !stop.is_cancelled() => {
+            // While it is about to begin anew, both signals wait for the next life: what is on its way
+            // between two must reach a queue.
+            () = signals.interrupts.next(), if !stops.are_asked() => {
                 service_manager::stopping();
-                stop.cancel();
+                stops.whole.cancel();
             }
-            _ = signals.hangup.recv(), if !stop.is_cancelled() => match reload(config_path.clone(), &config) {
-                Err(error) => error!(error_class = "config", "{error}; the configuration stays as it was"),
-                Ok(Reload::Sensors(new)) => {
-                    info!("configuration read again");
-                    wanted.send_replace(new);
+            _ = signals.hangup.recv(), if !stops.are_asked() => {
+                match reload::prepare(config_path.clone(), life).await {
+                    Err(reasons) => reasons.iter().for_each(|reason| {
+                        error!(error_class = "config", "{reason}; the configuration stays as it was");
+                    }),
+                    Ok(Reload::Beside(new)) => {
+                        telemetry::set_filter(new.filter());
+                        info!("configuration read again");
+                        want(wanted, reload::wanted(new.config()));
+                        life.validated = new;
+                    }
+                    Ok(Reload::Anew(prepared)) => {
+                        let stop = if prepared.has_other_clock() { &stops.whole } else { &stops.anew };
+                        stop.cancel();
+                        next = Some(prepared);
+                    }
                 }
-                Ok(Reload::Everything(config)) => {
-                    next = Some(*config);
-                    stop.cancel();
-                }
-            },
+            }
         }
     }
 }
 
-enum Reload {
-    Sensors(Wanted),
-    Everything(Box<Config>),
-}
-
-fn reload(config_path: Option<PathBuf>, old: &Config) -> Result<Reload, ConfigError> {
-    let new = layers(config_path)?.config()?;
-    let comparable = Config { sensor: old.sensor.clone(), bluetooth: old.bluetooth.clone(), ..new.clone() };
-    Ok(match comparable == *old {
-        true => Reload::Sensors(Wanted { sensors: new.sensor, bluetooth: new.bluetooth }),
-        false => Reload::Everything(Box::new(new)),
-    })
+async fn gateway(life: &Life, config_path: &Option<PathBuf>) -> Gateway {
+    let config = life.validated.config();
+    let Open { queue, went_back } = &life.open;
+    let envelope = queue.envelope().await;
+    let origin = envelope.origins.newest();
+    let rescuer = Rescuer { codec: life.validated.codec(), gateway: life.validated.gateway_id() };
+    let sink = sink(config).await;
+    let file = config_path.clone().unwrap_or_else(|| DEFAULT_PATH.into());
+    if sink.is_none() {
+        warn!("nothing to drain to: {}", gateway::what_to_write(&file));
+    }
+    info!(
+        gateway = %origin.gateway, epoch = %origin.epoch, sensors = config.sensor.len(),
+        queued = queue.depth(), "gateway running"
+    );
+    Gateway {
+        queue: queue.clone(),
+        queue_went_back: *went_back,
+        sink,
+        clock: life.clock.clone(),
+        control: Some((control::socket_path(&config.queue.path), rescuer)),
+        config_path: file,
+        config: config.clone(),
+    }
 }
 
 /// SIGTERM and SIGINT, listened to from its creation on.
@@ -162,29 +212,33 @@ impl Interrupts {
     }
 }
 
-/// [`open`], patient with a gateway of this process that has just ended: a request or a look at the
-/// clock may still hold its store for a moment.
-async fn open_soon(config: &Config) -> Result<(Handle, bool), Failure> {
+/// A queue that is open.
+pub(super) struct Open {
+    pub(super) queue: Handle,
+    /// Whether readings were found missing when it was opened.
+    pub(super) went_back: bool,
+}
+
+/// [`open`], patient with one of this process that is just being closed.
+pub(super) async fn open_soon(validated: &Validated) -> Result<Open, QueueError> {
     const TRIES: u32 = 50;
     const PAUSE: Duration = Duration::from_millis(100);
     let mut tries = 0;
     loop {
-        match open(config) {
-            Err(failure) if tries < TRIES && failure.is_queue_in_use() => tries += 1,
-            opened => {
-                let (queue, went_back) = opened?;
-                return Ok((Handle::spawn(queue)?, went_back));
-            }
+        let validated = validated.clone();
+        match blocking(move || open(&validated)).await {
+            Err(QueueError::InUse(_)) if tries < TRIES => tries += 1,
+            result => return result,
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Opens the configured queue, and says what was found wrong with it; returns also whether it went back.
-fn open(config: &Config) -> Result<(Box<dyn ReadingQueue>, bool), Failure> {
-    let codec = codec(&config.queue)?;
-    let capacity = Capacity::from_config(&config.queue);
-    let opened = DurableQueue::open(&config.queue.path, capacity, codec, &gateway_id(config)?)?;
+/// Opens the configured queue, and says what was found wrong with it.
+fn open(validated: &Validated) -> Result<Open, QueueError> {
+    let config = &validated.config().queue;
+    let capacity = Capacity::from_config(config);
+    let opened = DurableQueue::open(&config.path, capacity, validated.codec(), &validated.gateway_id())?;
     if opened.reserve_given_up {
         error!(
             error_class = "full",
@@ -199,7 +253,10 @@ fn open(config: &Config) -> Result<(Box<dyn ReadingQueue>, bool), Failure> {
             _ => error!(error_class = "storage", missing, "{finding}"),
         }
     }
-    Ok((Box::new(opened.queue), matches!(opened.finding, Finding::WentBack(_))))
+    let went_back = matches!(opened.finding, Finding::WentBack(_));
+    let queue = Handle::spawn(Box::new(opened.queue))
+        .map_err(|error| QueueError::Storage { operation: "begin its thread", source: error.into() })?;
+    Ok(Open { queue, went_back })
 }
 
 /// What was found wrong with a queue, in a sentence, if something was.
@@ -247,35 +304,6 @@ fn went_back(back: &WentBack) -> String {
     )
 }
 
-/// Reads damaged stores of the configured gateway.
-pub(super) fn rescuer(config: &Config) -> Result<Rescuer, Failure> {
-    Ok(Rescuer { codec: codec(&config.queue)?, gateway: gateway_id(config)? })
-}
-
-pub(super) fn codec(config: &QueueConfig) -> Result<SegmentCodec, ConfigError> {
-    let Some(path) = &config.encryption_key_file else { return Ok(SegmentCodec::default()) };
-    let fail = |what: String| ConfigError(format!("`queue.encryption_key_file`: {}: {what}", path.display()));
-    let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-    let key =
-        key_from(&bytes).ok_or_else(|| fail("allowed are 32 bytes, or 64 hexadecimal digits".into()))?;
-    Ok(SegmentCodec::encrypted(&key))
-}
-
-fn key_from(bytes: &[u8]) -> Option<[u8; 32]> {
-    if let Ok(raw) = bytes.try_into() {
-        return Some(raw);
-    }
-    let text = str::from_utf8(bytes).ok()?.trim();
-    let mut key = [0; 32];
-    if text.len() != 2 * key.len() || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(key)
-}
-
 async fn sink(config: &Config) -> Option<Arc<dyn RecordSink>> {
     if let Some(stream) = &config.kinesis.stream {
         let timeout = config.drain.request_timeout.0;
@@ -284,20 +312,4 @@ async fn sink(config: &Config) -> Option<Arc<dyn RecordSink>> {
     }
     let path = config.directory.path.clone()?;
     Some(Arc::new(DirectorySink::new(path, config.directory.file_size_max.0)))
-}
-
-/// The configured name, or one that this machine keeps.
-pub(super) fn gateway_id(config: &Config) -> Result<GatewayId, Failure> {
-    use sha2::{Digest, Sha256};
-    if let Some(id) = &config.gateway.id {
-        return Ok(id.clone());
-    }
-    // machine-id(5) asks that the id itself is not given away.
-    let hash = Sha256::new().chain_update(b"hr-gatewayd").chain_update(machine_id()).finalize();
-    let hex: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("gateway-{hex}").parse()?)
-}
-
-fn machine_id() -> String {
-    std::fs::read_to_string(Path::new("/etc/machine-id")).unwrap_or_default().trim().to_owned()
 }

@@ -1,87 +1,248 @@
-//! What no single field can see: combinations, and bounds.
+//! What no single key's type can see: bounds, forms, combinations, and what is made of a value later.
+//!
+//! Any value that would make a later step fail is refused here, and what such a step needs is made here
+//! once: the key of the queue, the filter of the log, the gateway's name.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 
-use super::{Config, ConfigError, RECORD_READINGS_MAX, Size, Span};
+use super::key_file::{self, Key};
+use super::mistakes::Mistakes;
+use super::{Config, ConfigError, KinesisConfig, RECORD_READINGS_MAX, SensorConfig, Size, Span};
+use crate::queue::segment::SegmentCodec;
+use crate::reading::GatewayId;
+use crate::telemetry::Filter;
 
-impl Config {
-    /// Refuses it with the key, what was found, and what is allowed.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let fail = |text: String| Err(ConfigError(text));
-        let mut ids = BTreeSet::new();
-        for sensor in &self.sensor {
-            if !ids.insert(&sensor.id) {
-                return fail(format!(
-                    "`sensor.id`: `{}` stands twice; every sensor needs its own",
-                    sensor.id
-                ));
-            }
-            if sensor.address.is_some() == sensor.name.is_some() {
-                return fail(format!(
-                    "`sensor` {}: give it either `address` or `name` (`hr-gatewayd scan` shows both)",
-                    sensor.id
-                ));
-            }
-            if sensor.passkey.is_some_and(|passkey| passkey > 999_999) {
-                return fail(format!("`sensor.passkey` of {}: a passkey has at most 6 digits", sensor.id));
-            }
+/// Longest name that a Bluetooth device can have (Core Specification, Vol 3, Part C, 12.1).
+const DEVICE_NAME_BYTES_MAX: usize = 248;
+/// Longest label of a host's name, of which a region is one.
+const REGION_BYTES_MAX: usize = 63;
+
+/// A configuration of which every value was looked at, with what is made of it.
+#[derive(Clone)]
+pub struct Validated {
+    config: Config,
+    key: Option<Key>,
+    filter: Filter,
+    warnings: Vec<String>,
+}
+
+impl Validated {
+    /// Looks at every value of `config`, which was read with `mistakes`.
+    pub(super) fn new(config: Config, mut mistakes: Mistakes<'_>) -> Result<Self, ConfigError> {
+        config.look_at_bounds(&mut mistakes);
+        config.look_at_sensors(&mut mistakes);
+        config.kinesis.look_at(&mut mistakes);
+        config.look_at_paths(&mut mistakes);
+        if config.kinesis.stream.is_some() && config.directory.path.is_some() {
+            mistakes.add("kinesis.stream", "is set beside `directory.path`; keep one of them");
         }
-        let mut addresses = BTreeSet::new();
-        for sensor in &self.sensor {
-            if let Some(address) = sensor.address
-                && !addresses.insert((address, &sensor.adapter))
-            {
-                return fail(format!("`sensor.address`: {address} stands twice; one device is one sensor"));
-            }
-        }
-        if let Some(stream) = &self.kinesis.stream {
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-            if stream.is_empty() || stream.len() > 128 || !stream.bytes().all(allowed) {
-                return fail(format!(
-                    "`kinesis.stream`: found `{stream}`; a stream's name has 1 to 128 letters, digits, `_`, `.` or `-`"
-                ));
-            }
-            if self.directory.path.is_some() {
-                return fail("`kinesis.stream` and `directory.path` are both set; keep one of them".into());
-            }
-        }
-        if let Some(endpoint) = &self.kinesis.endpoint
-            && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
+        let filter = config.log.level.parse::<Filter>();
+        let filter = filter.unwrap_or_else(|what| {
+            mistakes.add("log.level", what);
+            Filter::default()
+        });
+        let mut warnings = Vec::new();
+        let mut key = None;
+        if let Some(path) = &config.queue.encryption_key_file
+            && !mistakes.concern("queue.encryption_key_file")
         {
-            return fail(format!("`kinesis.endpoint`: found `{endpoint}`; write http://… or https://…"));
+            match key_file::read(path) {
+                Ok((read, warning)) => {
+                    key = Some(read);
+                    warnings.extend(warning);
+                }
+                Err(what) => mistakes.add("queue.encryption_key_file", what),
+            }
         }
-        let drain = &self.drain;
-        within("drain.record_readings_max", drain.record_readings_max, 1, RECORD_READINGS_MAX)?;
-        within("drain.calls_in_flight_max", drain.calls_in_flight_max, 1, 16)?;
-        within("drain.batch_bytes_max", drain.batch_bytes_max, Size(256 << 10), Size(4608 << 10))?;
-        within("drain.request_timeout", drain.request_timeout, Span::from_secs(1), Span::from_secs(60))?;
-        within("drain.retry_delay_max", drain.retry_delay_max, Span::from_millis(100), Span::from_secs(300))?;
-        within(
-            "drain.blocked_delay_max",
-            drain.blocked_delay_max,
-            Span::from_secs(1),
-            Span::from_secs(3600),
-        )?;
-        within("queue.disk_headroom", self.queue.disk_headroom, Size(16 << 20), Size(1 << 50))?;
-        within("queue.items_max", self.queue.items_max, 100, u64::MAX)?;
-        within("queue.commit_interval", self.queue.commit_interval, Span::default(), Span::from_secs(600))?;
-        within("session.idle_after", self.session.idle_after, Span::from_secs(10), Span::from_secs(86_400))?;
-        within("session.gap_after", self.session.gap_after, Span::from_secs(2), self.session.idle_after)?;
-        within(
-            "bluetooth.silence_max",
-            self.bluetooth.silence_max,
-            Span::from_secs(2),
-            Span::from_secs(3600),
-        )?;
-        within("bluetooth.discover_max", self.bluetooth.discover_max, 1, 64)?;
-        within("log.ledger_interval", self.log.ledger_interval, Span::from_secs(1), Span::from_secs(86_400))
+        mistakes.finish()?;
+        Ok(Self { config, key, filter, warnings })
+    }
+
+    /// The values.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is right and yet not as it should be, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What the log takes.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// What writes and reads the queue's segments.
+    pub fn codec(&self) -> SegmentCodec {
+        self.key.as_ref().map_or_else(SegmentCodec::default, |key| SegmentCodec::encrypted(&key.0))
+    }
+
+    /// Whether the queue is written with the same key.
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
+    /// The configured name, or one that this machine keeps.
+    pub fn gateway_id(&self) -> GatewayId {
+        use sha2::{Digest, Sha256};
+        if let Some(id) = &self.config.gateway.id {
+            return id.clone();
+        }
+        // machine-id(5) asks that the id itself is not given away.
+        let hash = Sha256::new().chain_update(b"hr-gatewayd").chain_update(machine_id()).finalize();
+        let hex: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("gateway-{hex}").parse().expect("letters, digits and a dash")
     }
 }
 
-fn within<T: PartialOrd + fmt::Display>(key: &str, found: T, low: T, high: T) -> Result<(), ConfigError> {
-    if (&low..=&high).contains(&&found) {
-        return Ok(());
+/// The machine's id, which nobody else learns; empty where there is none.
+pub fn machine_id() -> String {
+    std::fs::read_to_string(Path::new("/etc/machine-id")).unwrap_or_default().trim().to_owned()
+}
+
+impl Config {
+    fn look_at_bounds(&self, mistakes: &mut Mistakes<'_>) {
+        let secs = Span::from_secs;
+        let drain = &self.drain;
+        let mut within = Within(mistakes);
+        within.check("drain.record_readings_max", drain.record_readings_max, 1, RECORD_READINGS_MAX);
+        within.check("drain.calls_in_flight_max", drain.calls_in_flight_max, 1, 16);
+        within.check("drain.batch_bytes_max", drain.batch_bytes_max, Size(256 << 10), Size(4608 << 10));
+        within.check("drain.request_timeout", drain.request_timeout, secs(1), secs(60));
+        within.check("drain.retry_delay_max", drain.retry_delay_max, Span::from_millis(100), secs(300));
+        within.check("drain.blocked_delay_max", drain.blocked_delay_max, secs(1), secs(3600));
+        within.check("queue.disk_headroom", self.queue.disk_headroom, Size(16 << 20), Size(1 << 50));
+        within.check("queue.items_max", self.queue.items_max, 100, u64::MAX);
+        within.check("queue.commit_interval", self.queue.commit_interval, Span::default(), secs(600));
+        within.check("directory.file_size_max", self.directory.file_size_max, Size(4 << 10), Size(1 << 40));
+        within.check("session.idle_after", self.session.idle_after, secs(10), secs(86_400));
+        if !within.0.concern("session.idle_after") {
+            within.check("session.gap_after", self.session.gap_after, secs(2), self.session.idle_after);
+        }
+        let bluetooth = &self.bluetooth;
+        within.check("bluetooth.silence_max", bluetooth.silence_max, secs(2), secs(3600));
+        within.check("bluetooth.discover_max", bluetooth.discover_max, 1, 64);
+        // What HCI can report (Core Specification, Vol 4, Part E, 7.7.65.2).
+        within.check("bluetooth.discover_rssi_min", bluetooth.discover_rssi_min, -127, 20);
+        within.check("log.ledger_interval", self.log.ledger_interval, secs(1), secs(86_400));
+        for name in bluetooth.adapters.iter().filter(|name| !is_adapter(name)) {
+            mistakes.add("bluetooth.adapters", format!("found `{name}`; {AN_ADAPTER}"));
+        }
     }
-    Err(ConfigError(format!("`{key}`: found {found}; allowed is {low} to {high}")))
+
+    fn look_at_sensors(&self, mistakes: &mut Mistakes<'_>) {
+        let mut ids = HashMap::new();
+        let mut devices = HashMap::new();
+        for (block, sensor) in mistakes.blocks.clone().into_iter().zip(&self.sensor) {
+            let unread = ["address", "name"].map(|key| mistakes.concern(&format!("sensor.{block}.{key}")));
+            let mut refuse =
+                |key: &str, what: String| mistakes.add_in_block(key, block, Some(sensor.id.as_str()), what);
+            if unread == [false; 2] && sensor.address.is_some() == sensor.name.is_some() {
+                refuse("", "give it either `address` or `name` (`hr-gatewayd scan` shows both)".into());
+            }
+            sensor.look_at(&mut refuse);
+            if ids.insert(&sensor.id, block).is_some() {
+                refuse("id", format!("`{}` stands twice; every sensor needs its own", sensor.id));
+            }
+            let device = sensor.address.map(|address| (address, &sensor.adapter));
+            if let Some(device) = device
+                && let Some(first) = devices.insert(device, &sensor.id)
+            {
+                refuse("address", format!("is that of `{first}` too; one device is one sensor"));
+            }
+        }
+    }
+}
+
+impl SensorConfig {
+    fn look_at(&self, refuse: &mut impl FnMut(&str, String)) {
+        if let Some(name) = &self.name {
+            // All that is left of a blank name, or of none with a star behind it, fits every device.
+            let blank = name.trim_end_matches('*').trim().is_empty();
+            if blank || name.len() > DEVICE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+                refuse("name", format!("found `{name}`; {A_DEVICE_NAME}"));
+            }
+        }
+        if let Some(adapter) = &self.adapter
+            && !is_adapter(adapter)
+        {
+            refuse("adapter", format!("found `{adapter}`; {AN_ADAPTER}"));
+        }
+        if self.passkey.is_some_and(|passkey| passkey > 999_999) {
+            refuse("passkey", "a passkey has at most 6 digits".into());
+        }
+    }
+}
+
+impl KinesisConfig {
+    fn look_at(&self, mistakes: &mut Mistakes<'_>) {
+        if let Some(stream) = &self.stream {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+            if stream.is_empty() || stream.len() > 128 || !stream.bytes().all(allowed) {
+                let what = "a stream's name has 1 to 128 letters, digits, `_`, `.` or `-`";
+                mistakes.add("kinesis.stream", format!("found `{stream}`; {what}"));
+            }
+        }
+        if let Some(region) = &self.region {
+            let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            let ends = region.starts_with('-') || region.ends_with('-');
+            if region.is_empty() || region.len() > REGION_BYTES_MAX || ends || !region.bytes().all(allowed) {
+                mistakes
+                    .add("kinesis.region", format!("found `{region}`; write a region like \"ap-south-1\""));
+            }
+        }
+        if let Some(endpoint) = &self.endpoint
+            && let Some(what) = refusal_of_endpoint(endpoint)
+        {
+            mistakes.add("kinesis.endpoint", what);
+        }
+        if let Some(profile) = &self.profile
+            && (profile.trim().is_empty() || profile.contains(|c: char| c.is_control() || "[]".contains(c)))
+        {
+            mistakes.add(
+                "kinesis.profile",
+                format!("found `{profile}`; name a section of the AWS configuration"),
+            );
+        }
+    }
+}
+
+/// What is wrong with an endpoint. Keys in it would be shown with it, and are not how AWS takes them.
+fn refusal_of_endpoint(endpoint: &str) -> Option<String> {
+    let form = "write http://HOST or https://HOST, with :PORT behind it if it has one";
+    if endpoint.contains('@') {
+        return Some(format!("has a user or password in it, which no call would use; {form}"));
+    }
+    let parsed = endpoint.parse::<http::Uri>().ok().filter(|_| !endpoint.contains('#'));
+    let is_right = parsed.is_some_and(|uri| {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let host = uri.host().unwrap_or_default();
+        let port = authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':'));
+        let port_is_right = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+        scheme && !host.is_empty() && port_is_right && uri.query().is_none()
+    });
+    (!is_right).then(|| format!("found `{endpoint}`; {form}"))
+}
+
+const A_DEVICE_NAME: &str = "write the name that it advertises, or how that begins";
+const AN_ADAPTER: &str = "an adapter's name is like \"hci0\"";
+
+fn is_adapter(name: &str) -> bool {
+    name.strip_prefix("hci").is_some_and(|number| {
+        number.bytes().all(|digit| digit.is_ascii_digit()) && number.parse::<u16>().is_ok()
+    })
+}
+
+struct Within<'a, 'b>(&'a mut Mistakes<'b>);
+
+impl Within<'_, '_> {
+    fn check<T: PartialOrd + fmt::Display>(&mut self, key: &str, found: T, low: T, high: T) {
+        if !(&low..=&high).contains(&&found) {
+            self.0.add(key, format!("found {found}; allowed is {low} to {high}"));
+        }
+    }
 }

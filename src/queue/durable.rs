@@ -26,6 +26,7 @@ mod lookup;
 mod open;
 mod rewrite;
 pub(super) mod rows;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -38,13 +39,14 @@ use intake::Intake;
 use layout::{META_KEY, Meta, Past, dead_letter_key, encoded};
 use lookup::Walk;
 pub use open::{Opened, SetAside, set_aside};
+use settings::Settings;
 
 use super::sled::{Store, Writes, storage};
 use super::witness::Witness;
 use super::{Absorbable, Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::{ANCHORS_MAX, Anchor};
 use crate::config::DrainOrder;
-use crate::reading::{Content, Item, Observation, Origins, SensorId};
+use crate::reading::{Content, GatewayId, Item, Observation, Origins, SensorId};
 use crate::wire::Envelope;
 
 /// Items in a sealed segment; 13 bytes each. Larger ones make a backlog hardly smaller, and every few
@@ -55,8 +57,7 @@ pub const SEAL_ITEMS: u32 = 100;
 /// A [`ReadingQueue`] on disk.
 pub struct DurableQueue {
     store: Store,
-    codec: SegmentCodec,
-    capacity: Capacity,
+    settings: Settings,
     state: Mutex<State>,
 }
 
@@ -147,7 +148,8 @@ impl ReadingQueue for DurableQueue {
         let free = self.store.free_bytes()?;
         let depth = self.lock().depth;
         let mut intake = Intake::with_room(incoming);
-        match self.capacity.admit(depth, incoming, free) {
+        let capacity = self.capacity();
+        match capacity.admit(depth, incoming, free) {
             Admission::Accept => {}
             Admission::AcceptFirst(some) => intake.room = some,
             Admission::Evict(count) => intake.evicted = self.evict_oldest(count)?,
@@ -157,7 +159,7 @@ impl ReadingQueue for DurableQueue {
                 let mut state = self.lock();
                 let touched = intake.take_in(&mut state, observations);
                 state.unwritten.extend(touched.into_sensors());
-                return Ok(intake.appended(&state, &self.capacity, free));
+                return Ok(intake.appended(&state, &capacity, free));
             }
         }
         let appended = self.write(|queue, state, writes| {
@@ -165,7 +167,7 @@ impl ReadingQueue for DurableQueue {
             touched.add(std::mem::take(&mut state.unwritten));
             touched.write(state, writes);
             intake.new.extend(queue.report_evictions(state, writes, free));
-            let appended = intake.appended(state, &queue.capacity, free);
+            let appended = intake.appended(state, &capacity, free);
             queue.seal(state, writes, intake.new)?;
             queue.write_meta(state, writes);
             Ok(appended)
@@ -238,7 +240,7 @@ impl ReadingQueue for DurableQueue {
         self.write(|queue, state, writes| {
             for item in queue.take_out(state, writes, refused, Movement::DeadLetter)? {
                 let key = dead_letter_key(item.sequence);
-                let segment = queue.codec.encode(&key, std::slice::from_ref(&item));
+                let segment = queue.codec().encode(&key, std::slice::from_ref(&item));
                 writes.insert(key, encoded(&(reason, segment)));
             }
             Ok(())
@@ -257,6 +259,21 @@ impl ReadingQueue for DurableQueue {
 
     fn drop_dead_letters(&self, sequences: &SequenceSet) -> Result<u64, QueueError> {
         self.move_dead_letters(sequences, Movement::DropDeadLetter)
+    }
+
+    fn opens_with(&self, codec: &SegmentCodec) -> Result<(), QueueError> {
+        self.all_opens_with(codec)
+    }
+
+    fn reconfigure(
+        &self,
+        capacity: Capacity,
+        codec: SegmentCodec,
+        gateway: &GatewayId,
+    ) -> Result<(), QueueError> {
+        self.change_key(codec)?;
+        self.set_capacity(capacity);
+        self.rename(gateway)
     }
 
     fn absorb(&self, other: &Absorbable) -> Result<u64, QueueError> {

@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::capacity::Capacity;
 use super::ledger::Ledger;
+use super::segment::SegmentCodec;
 use super::sequence_set::SequenceSet;
 use super::{Absorbable, Appended, DeadLetter, QueueError, ReadingQueue, Status};
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
-use crate::reading::{Item, Observation};
+use crate::reading::{GatewayId, Item, Observation};
 use crate::wire::Envelope;
 
 /// Calls that wait for the thread; who comes then waits to be let in.
@@ -75,6 +77,11 @@ impl Handle {
     /// Rings for something other than an append that changes what is to be sent.
     pub fn ring(&self) {
         self.shared.bell.notify_one();
+    }
+
+    /// Whether both reach the same queue.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Items in the queue after the last call that was carried out.
@@ -146,6 +153,21 @@ impl Handle {
         // What was dropped is told of by a gap record.
         self.ring();
         dropped
+    }
+
+    /// [`ReadingQueue::opens_with`].
+    pub async fn opens_with(&self, codec: SegmentCodec) -> Result<(), QueueError> {
+        self.call(move |queue| queue.opens_with(&codec)).await
+    }
+
+    /// [`ReadingQueue::reconfigure`]. Durable on return.
+    pub async fn reconfigure(
+        &self,
+        capacity: Capacity,
+        codec: SegmentCodec,
+        gateway: GatewayId,
+    ) -> Result<(), QueueError> {
+        self.call(move |queue| queue.reconfigure(capacity, codec, &gateway)).await
     }
 
     /// [`ReadingQueue::absorb`]. Durable on return.

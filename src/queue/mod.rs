@@ -39,10 +39,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
-use crate::reading::{Body, Item, Observation, Origins, SensorId};
+use crate::reading::{Body, GatewayId, Item, Observation, Origins, SensorId};
 use crate::wire::Envelope;
+use capacity::Capacity;
 use ledger::Ledger;
-use segment::SegmentError;
+use segment::{SegmentCodec, SegmentError};
 use sequence_set::SequenceSet;
 
 /// The contract. All calls block; a task makes them through a [`handle::Handle`].
@@ -77,6 +78,19 @@ pub trait ReadingQueue: Send + Sync {
 
     /// Discards dead letters for good, counted as evicted; returns how many. **Durable on return.**
     fn drop_dead_letters(&self, sequences: &SequenceSet) -> Result<u64, QueueError>;
+
+    /// Whether all that is stored can be read with `codec`: an error if something only opens with the key in
+    /// use. Takes as long as reading everything does.
+    fn opens_with(&self, codec: &SegmentCodec) -> Result<(), QueueError>;
+
+    /// Goes on with other bounds, another key, or under another name. **Durable on return.** An error, and no
+    /// change, if something stored does not [open](Self::opens_with) with the key.
+    fn reconfigure(
+        &self,
+        capacity: Capacity,
+        codec: SegmentCodec,
+        gateway: &GatewayId,
+    ) -> Result<(), QueueError>;
 
     /// Takes back what another store kept, as far as it is known to be missing here; returns how many items.
     /// **Durable on return.** In steps of a segment, each of which balances.

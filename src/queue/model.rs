@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::capacity::{Admission, Capacity};
 use super::ledger::{Ledger, Movement};
+use super::segment::SegmentCodec;
 use super::sequence_set::SequenceSet;
 use super::{Absorbable, Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::Anchor;
@@ -17,13 +18,12 @@ use crate::wire::Envelope;
 
 /// A [`ReadingQueue`] in memory.
 pub struct ModelQueue {
-    capacity: Capacity,
-    origins: Origins,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    capacity: Capacity,
+    origins: Origins,
     next_sequence: u64,
     items: BTreeMap<u64, Item>,
     dead: BTreeMap<u64, DeadLetter>,
@@ -41,9 +41,19 @@ impl ModelQueue {
 
     /// An empty queue on a disk without bounds.
     pub fn new(capacity: Capacity, gateway: GatewayId, epoch: Epoch) -> Self {
-        let state = State { next_sequence: 1, free_bytes: u64::MAX, ..State::default() };
         let origins = Origins::new(vec![Origin { first_sequence: 1, epoch, gateway }]).expect("one is there");
-        Self { capacity, origins, state: Mutex::new(state) }
+        let state = State {
+            capacity,
+            origins,
+            next_sequence: 1,
+            items: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            ledger: Ledger::default(),
+            anchors: Vec::new(),
+            free_bytes: u64::MAX,
+            protected: SequenceSet::default(),
+        };
+        Self { state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -76,8 +86,8 @@ impl State {
         items
     }
 
-    fn report_evictions(&mut self, capacity: &Capacity) -> u64 {
-        if !capacity.has_recovered(self.depth(), self.free_bytes) {
+    fn report_evictions(&mut self) -> u64 {
+        if !self.capacity.has_recovered(self.depth(), self.free_bytes) {
             return 0;
         }
         let sensors: Vec<SensorId> = self.ledger.rows.keys().cloned().collect();
@@ -105,16 +115,17 @@ impl State {
 
 impl ReadingQueue for ModelQueue {
     fn envelope(&self) -> Envelope {
-        Envelope { origins: self.origins.clone(), anchors: self.lock().anchors.clone() }
+        let state = self.lock();
+        Envelope { origins: state.origins.clone(), anchors: state.anchors.clone() }
     }
 
     fn append(&self, observations: &[Observation]) -> Result<Appended, QueueError> {
         let mut state = self.lock();
         let incoming = observations.iter().filter(|o| matches!(o.content, Content::Body(_))).count() as u64;
-        let disk_low = state.free_bytes < self.capacity.disk_headroom;
+        let disk_low = state.free_bytes < state.capacity.disk_headroom;
         let mut room = incoming;
         let mut evicted = 0;
-        match self.capacity.admit(state.depth(), incoming, state.free_bytes) {
+        match state.capacity.admit(state.depth(), incoming, state.free_bytes) {
             Admission::Accept => {}
             Admission::Refuse => room = 0,
             Admission::AcceptFirst(some) => room = some,
@@ -158,8 +169,8 @@ impl ReadingQueue for ModelQueue {
             state.items.insert(sequence, Item { sequence, sensor, session, taken, body: body.clone() });
             queued += 1;
         }
-        queued += state.report_evictions(&self.capacity);
-        let is_full = !self.capacity.has_recovered(state.depth(), state.free_bytes);
+        queued += state.report_evictions();
+        let is_full = !state.capacity.has_recovered(state.depth(), state.free_bytes);
         Ok(Appended { queued, evicted, is_full, disk_low, sessions_begun })
     }
 
@@ -182,7 +193,7 @@ impl ReadingQueue for ModelQueue {
     fn remove(&self, accepted: &SequenceSet) -> Result<(), QueueError> {
         let mut state = self.lock();
         state.take_out(accepted, Movement::Deliver);
-        state.report_evictions(&self.capacity);
+        state.report_evictions();
         Ok(())
     }
 
@@ -217,6 +228,28 @@ impl ReadingQueue for ModelQueue {
             state.count(&letter.item, Movement::DropDeadLetter);
         }
         Ok(there.len() as u64)
+    }
+
+    fn opens_with(&self, _: &SegmentCodec) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    fn reconfigure(
+        &self,
+        capacity: Capacity,
+        _: SegmentCodec,
+        gateway: &GatewayId,
+    ) -> Result<(), QueueError> {
+        let mut state = self.lock();
+        state.capacity = capacity;
+        let newest = state.origins.newest().clone();
+        if newest.gateway != *gateway {
+            let epoch = Epoch(newest.epoch.0 + 1);
+            let begun = Origin { first_sequence: state.next_sequence, epoch, gateway: gateway.clone() };
+            let origins = state.origins.iter().cloned().chain([begun]).collect();
+            state.origins = Origins::new(origins).expect("one was just made");
+        }
+        Ok(())
     }
 
     fn absorb(&self, _: &Absorbable) -> Result<u64, QueueError> {

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use super::capacity::Capacity;
 use super::durable::dead_letters::decode_dead_letter;
 use super::durable::layout::{META_KEY, Meta, dead_letter_key, decode_origin, segment_key, sequence_of};
 use super::durable::rows::decode_row;
@@ -255,6 +256,14 @@ impl ReadingQueue for Rescued {
     }
 
     fn drop_dead_letters(&self, _: &SequenceSet) -> Result<u64, QueueError> {
+        Err(QueueError::ReadOnly)
+    }
+
+    fn opens_with(&self, _: &SegmentCodec) -> Result<(), QueueError> {
+        Err(QueueError::ReadOnly)
+    }
+
+    fn reconfigure(&self, _: Capacity, _: SegmentCodec, _: &GatewayId) -> Result<(), QueueError> {
         Err(QueueError::ReadOnly)
     }
 

@@ -267,6 +267,13 @@ impl Witness {
         Ok(())
     }
 
+    /// Notes that another opening goes on at `opened_at`. Durable on return.
+    pub fn reopen(&mut self, opening: Epoch, opened_at: u64) -> io::Result<()> {
+        self.mark = Mark { opening, opened_at, durable_before: opened_at, is_clean: false, ..self.mark };
+        self.write()?;
+        self.sync()
+    }
+
     /// Notes that nothing comes after what was noted last. Durable on return.
     pub fn close(&mut self) -> io::Result<()> {
         self.mark.is_clean = true;

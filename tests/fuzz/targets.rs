@@ -61,13 +61,14 @@ fn segment(value: &[u8]) {
 fn configuration(text: &[u8]) {
     let file = on_disk(text);
     let Ok(layers) = Layers::read(file.path(), true) else { return };
-    let Ok(config) = layers.config() else { return };
-    let shown = serde_json::to_value(&config).expect("a configuration can be shown");
+    let Ok(validated) = layers.config() else { return };
+    let config = validated.config();
+    let shown = serde_json::to_value(config).expect("a configuration can be shown");
     for section in shown.as_object().expect("it has sections").keys() {
         assert!(!layers.origin(section).is_empty(), "each section comes from somewhere");
     }
     let again: Config = serde_json::from_value(shown).expect("what is shown can be written");
-    assert_eq!(again, config, "what is shown is what holds");
+    assert_eq!(again, *config, "what is shown is what holds");
 }
 
 fn replayed_recording(text: &[u8]) {

@@ -8,6 +8,7 @@ fn read(text: &str) -> Result<Config, String> {
     let path = folder.path().join("config.toml");
     std::fs::write(&path, text).unwrap();
     let config = Layers::read(&path, true).and_then(|layers| layers.config());
+    let config = config.map(|validated| validated.config().clone());
     config.map_err(|error| error.to_string().replace(folder.path().to_str().unwrap(), ""))
 }
 
@@ -28,7 +29,7 @@ fn nothing_at_all_is_a_configuration_and_the_default_one() {
 #[test]
 fn each_mistake_names_the_source_the_key_what_was_found_and_what_is_allowed() {
     for (text, words) in [
-        ("[queue]\npaht = \"x\"", &["/config.toml", "queue", "unknown field: found `paht`", "`path`"][..]),
+        ("[queue]\npaht = \"x\"", &["/config.toml", "queue.paht", "unknown key", "`path`"][..]),
         ("[queue]\ncommit_interval = \"5 parsecs\"", &["queue.commit_interval", "5 parsecs", "\"5s\""]),
         ("[queue]\ncommit_interval = 5", &["queue.commit_interval", "found signed int `5`"]),
         ("[queue]\ncommit_interval = \"1h\"", &["queue.commit_interval", "found 1h", "0s to 10m"]),
@@ -44,7 +45,16 @@ fn each_mistake_names_the_source_the_key_what_was_found_and_what_is_allowed() {
         ("[kinesis]\nendpoint = \"localhost\"", &["kinesis.endpoint", "localhost", "https://"]),
         ("[[sensor]]\nid = \"a\"", &["sensor", "`address` or `name`", "scan"]),
         ("[[sensor]]\nid = \"a b\"\nname = \"x\"", &["sensor", "`a b` is no name", "letters"]),
-        ("[[sensor]]\nid = \"a\"\naddress = \"D4:4A\"", &["D4:4A", "D4:4A:C4:B0:24:03"]),
+        (
+            "[[sensor]]\nid = \"a\"\naddress = \"D4:4A\"",
+            &["`sensor.address` of block 1 (`a`)", "D4:4A:C4:B0:24:03"],
+        ),
+        ("[sensor]\nid = \"a\"\nname = \"x\"", &["`sensor`", "[[sensor]], with two brackets"]),
+        ("[[sensor]]\nname = \"x\"", &["`sensor.id` of block 1", "is missing"]),
+        ("[[sensor]]\nid = \"a\"\nname = \"x\"\npasskey = \"123456\"", &["sensor.passkey", "without quotes"]),
+        ("queue = 5", &["`queue`", "write [queue]"]),
+        ("stream = \"x\"", &["`stream`", "unknown key", "`kinesis`"]),
+        ("[bluetooth]\nadapters = [\"hci0\", 1]", &["bluetooth.adapters", "found signed int `1`"]),
         ("[[sensor]]\nid=\"a\"\nname=\"x\"\n[[sensor]]\nid=\"a\"\nname=\"y\"", &["`a` stands twice"]),
         ("[gateway\n", &["/config.toml"]),
     ] {
@@ -74,4 +84,174 @@ fn durations_sizes_and_addresses_read_back_as_they_are_written() {
     ] {
         assert!(bad.parse::<Address>().is_err(), "{bad}");
     }
+}
+
+/// Each would have made a later step fail, or do something that nobody meant.
+#[test]
+fn a_value_that_a_later_step_would_fail_on_is_refused_with_its_key() {
+    let long = "x".repeat(300);
+    let sensor = |line: &str| format!("[[sensor]]\nid = \"a\"\n{line}");
+    let with_name = |line: &str| sensor(&format!("name = \"x\"\n{line}"));
+    let mut refused: Vec<(String, &str)> = [
+        ("[gateway]\nid = \"\"", "gateway.id"),
+        ("[gateway]\nid = \"a\\nb\"", "gateway.id"),
+        ("[log]\nlevel = \"debgu\"", "log.level"),
+        ("[log]\nlevel = \"\"", "log.level"),
+        ("[log]\nlevel = \"hr gateway=debug\"", "log.level"),
+        ("[log]\nledger_interval = \"0s\"", "log.ledger_interval"),
+        ("[kinesis]\nregion = \"us\\neast\"", "kinesis.region"),
+        ("[kinesis]\nregion = \"\"", "kinesis.region"),
+        ("[kinesis]\nregion = \"US-EAST-1\"", "kinesis.region"),
+        ("[kinesis]\nprofile = \" \"", "kinesis.profile"),
+        ("[kinesis]\nprofile = \"a]\"", "kinesis.profile"),
+        ("[kinesis]\nstream = \"\"", "kinesis.stream"),
+        ("[bluetooth]\nadapters = [\"\"]", "bluetooth.adapters"),
+        ("[bluetooth]\nadapters = [\"hci0/x\"]", "bluetooth.adapters"),
+        ("[bluetooth]\ndiscover_rssi_min = 100", "bluetooth.discover_rssi_min"),
+        ("[bluetooth]\ndiscover_rssi_min = 100000", "bluetooth.discover_rssi_min"),
+        ("[bluetooth]\ndiscover_max = 0", "bluetooth.discover_max"),
+        ("[session]\nidle_after = \"99999999999999999999y\"", "session.idle_after"),
+        ("[drain]\ncalls_in_flight_max = -1", "drain.calls_in_flight_max"),
+        ("[queue]\nitems_max = 0", "queue.items_max"),
+        ("[queue]\nitems_max = -5", "queue.items_max"),
+        ("[queue]\npath = \"\"", "queue.path"),
+        ("[queue]\npath = \"queue\"", "queue.path"),
+        ("[queue]\npath = \"/\"", "queue.path"),
+        ("[queue]\npath = \"/a\\u0000b\"", "queue.path"),
+        ("[directory]\npath = \"\"", "directory.path"),
+        ("[directory]\npath = \"readings\"", "directory.path"),
+        ("[directory]\nfile_size_max = \"0 B\"", "directory.file_size_max"),
+        ("[queue]\npath = \"/a/q\"\n[directory]\npath = \"/a/q\"", "directory.path"),
+        ("[queue]\npath = \"/a/q\"\n[directory]\npath = \"/a/q/out\"", "directory.path"),
+        ("[queue]\nencryption_key_file = \"/nonexistent/key\"", "queue.encryption_key_file"),
+        ("[queue]\nencryption_key_file = \"/etc\"", "queue.encryption_key_file"),
+        ("[queue]\nencryption_key_file = \"/etc/passwd\"", "queue.encryption_key_file"),
+        ("[queue]\nencryption_key_file = \"key\"", "queue.encryption_key_file"),
+    ]
+    .map(|(text, key)| (text.to_owned(), key))
+    .into();
+    for endpoint in [
+        "",
+        "http://",
+        "https://:443",
+        "localhost",
+        "ftp://host",
+        "http://host:0",
+        "http://host:99999",
+        "http://ho st",
+        "http://host/?a=b",
+        "http://host/#a",
+        "http://user:hunter2@host",
+        "http://host\\nX-Header: 1",
+    ] {
+        refused.push((format!("[kinesis]\nendpoint = \"{endpoint}\""), "kinesis.endpoint"));
+    }
+    for name in ["", "  ", "*", "a\\tb", &long] {
+        refused.push((sensor(&format!("name = \"{name}\"")), "sensor.name"));
+    }
+    for adapter in ["", "hci", "hci0\\n", "../hci0", "hci-1"] {
+        refused.push((with_name(&format!("adapter = \"{adapter}\"")), "sensor.adapter"));
+    }
+    refused.push((with_name("passkey = 1000000"), "sensor.passkey"));
+    refused.push((with_name("passkey = -1"), "sensor.passkey"));
+    refused.push((format!("[queue]\npath = \"/{long}/queue\""), "queue.path"));
+    for (text, key) in refused {
+        let said = read(&text).expect_err(&text);
+        assert!(said.contains(&format!("`{key}`")), "`{text}` was answered `{said}`, without `{key}`");
+        assert_eq!(said.lines().count(), 1, "`{text}` is one mistake: {said}");
+        assert!(!said.contains("hunter2"), "keys are not shown: {said}");
+    }
+}
+
+#[test]
+fn what_is_right_is_taken() {
+    for text in [
+        "[kinesis]\nendpoint = \"http://127.0.0.1:4566\"",
+        "[kinesis]\nendpoint = \"https://vpce-1.kinesis.ap-south-1.vpce.amazonaws.com/\"",
+        "[kinesis]\nendpoint = \"http://[::1]:80\"",
+        "[kinesis]\nprofile = \"lab gateway\"\nregion = \"us-gov-east-1\"",
+        "[log]\nlevel = \"hr_gateway::drainer=debug, info\"",
+        "[bluetooth]\nadapters = [\"hci0\", \"hci12\"]",
+        "[[sensor]]\nid = \"a\"\nname = \"TICKR*\"\nadapter = \"hci1\"\npasskey = 0",
+        "[queue]\npath = \"/a/queue\"\n[directory]\npath = \"/a\"",
+    ] {
+        assert!(read(text).is_ok(), "{text}: {:?}", read(text));
+    }
+}
+
+#[test]
+fn every_mistake_of_a_file_is_told_at_once_in_a_line_of_its_own() {
+    let said = read(
+        "colour = \"red\"\n\
+         [[sensor]]\nid = \"chest\"\naddres = \"x\"\nbond = \"yes\"\nname = \"Polar\"\n\
+         [[sensor]]\nname = \"\"\n\
+         [[sensor]]\nid = \"wrist\"\naddress = \"D4:4A:C4:B0:24:0\"\n\
+         [[sensor]]\nid = \"arm\"\naddress = \"D4:4A:C4:B0:24:03\"\n\
+         [[sensor]]\nid = \"leg\"\naddress = \"D4:4A:C4:B0:24:03\"\n\
+         [session]\nidle_after = 5\ngap_after = \"1h\"\n\
+         [drain]\nrecord_readings_max = 0\nordr = \"newest-first\"\n\
+         [kinesis]\nstream = \"a b\"\nregion = 7\n\
+         [log]\nlevel = \"loud\"\n",
+    )
+    .unwrap_err();
+    let keys = [
+        "`colour`",
+        "`sensor.addres` of block 1 (`chest`)",
+        "`sensor.bond` of block 1 (`chest`)",
+        "`sensor.id` of block 2",
+        "`sensor.address` of block 3 (`wrist`)",
+        "`sensor.address` of block 5 (`leg`): is that of `arm` too",
+        "`session.idle_after`",
+        "`drain.record_readings_max`",
+        "`drain.ordr`",
+        "`kinesis.stream`",
+        "`kinesis.region`",
+        "`log.level`",
+    ];
+    for key in keys {
+        assert_eq!(said.lines().filter(|line| line.contains(key)).count(), 1, "{key} in\n{said}");
+    }
+    assert_eq!(said.lines().count(), keys.len(), "what a mistake leads to is none:\n{said}");
+    assert!(said.lines().all(|line| line.starts_with("/config.toml: ")), "{said}");
+    assert!(
+        !said.contains("D4:4A:C4:B0:24:0:") && !said.contains("24:03 "),
+        "no address of a sensor: {said}"
+    );
+}
+
+#[test]
+fn a_key_file_is_read_and_one_that_everybody_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (key, config) = (folder.path().join("key"), folder.path().join("config.toml"));
+    std::fs::write(&config, format!("[queue]\nencryption_key_file = {key:?}\n")).unwrap();
+    let validated = || Layers::read(&config, true).and_then(|layers| layers.config());
+    for (content, right) in [
+        ("ab".repeat(32) + "\n", true),
+        ("x".repeat(32), true),
+        ("ab".repeat(31), false),
+        ("+b".repeat(32), false),
+    ] {
+        std::fs::write(&key, &content).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(validated().is_ok(), right, "{content}");
+    }
+    std::fs::write(&key, "ab".repeat(32)).unwrap();
+    assert!(validated().unwrap().warnings().is_empty());
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(validated().unwrap().warnings()[0].contains("chmod o-r"));
+}
+
+#[test]
+fn what_is_no_file_of_text_is_refused_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = Layers::read(folder.path(), true).unwrap_err().to_string();
+    assert!(said.contains("is no file"), "{said}");
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert!(Layers::read(&path, true).is_err());
+    std::fs::write(&path, "[gateway]\nid = \n[queue\n").unwrap();
+    let said = Layers::read(&path, true).unwrap_err().to_string();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("line 2"), "{said}");
 }

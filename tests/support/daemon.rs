@@ -12,9 +12,21 @@ pub struct Daemon {
     bus: String,
 }
 
+const BINARY: &str = env!("CARGO_BIN_EXE_hr-gatewayd");
+
 /// The binary with credentials that no server checks, and nothing of this machine's AWS set-up.
 pub fn command(folder: &Path, bus: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hr-gatewayd"));
+    furnished(Command::new(BINARY), folder, bus)
+}
+
+/// The same, started by somebody who leaves all that is made open to everybody.
+pub fn careless_command(folder: &Path, bus: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "umask 0; exec \"$0\" \"$@\"", BINARY]);
+    furnished(shell, folder, bus)
+}
+
+fn furnished(mut command: Command, folder: &Path, bus: &str) -> Command {
     command
         .env("HR_GATEWAYD_CONFIG", folder.join("config.toml"))
         .env("DBUS_SYSTEM_BUS_ADDRESS", bus)
@@ -41,8 +53,12 @@ pub fn configure(folder: &Path, config: &str) {
 impl Daemon {
     /// Starts it in `folder`; its log is appended to `folder/log`.
     pub fn start(folder: &Path, bus: &str) -> Self {
+        Self::start_by(command(folder, bus), folder, bus)
+    }
+
+    pub fn start_by(mut command: Command, folder: &Path, bus: &str) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
-        let child = command(folder, bus).arg("run").stderr(log).spawn().unwrap();
+        let child = command.arg("run").stderr(log).spawn().unwrap();
         Self { child, folder: folder.to_owned(), bus: bus.to_owned() }
     }
 

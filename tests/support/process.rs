@@ -28,6 +28,14 @@ impl Process {
         self.status_mib("VmHWM")
     }
 
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
+    }
+
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count)
+    }
+
     /// User and system time so far.
     pub fn cpu_seconds(&self) -> f64 {
         const TICKS_PER_S: f64 = 100.0;

@@ -99,7 +99,7 @@ impl DurableQueue {
         account.received += 1;
         account.dead_lettered += 1;
         let key = dead_letter_key(item.sequence);
-        let segment = self.codec.encode(&key, std::slice::from_ref(item));
+        let segment = self.codec().encode(&key, std::slice::from_ref(item));
         writes.insert(key, encoded(&(&letter.reason, segment)));
         self.note_taken_back(state, writes, touched, &missing);
         1

@@ -12,7 +12,7 @@ use crate::reading::{Body, Item};
 
 impl DurableQueue {
     pub(super) fn decode_dead_letter(&self, key: &[u8], value: &[u8]) -> Result<DeadLetter, QueueError> {
-        decode_dead_letter(&self.codec, key, value)
+        decode_dead_letter(&self.codec(), key, value)
             .map_err(|source| QueueError::Segment { sequence: sequence_of(key), source })
     }
 

@@ -63,7 +63,7 @@ impl DurableQueue {
     }
 
     pub(super) fn decode(&self, key: &[u8], value: &[u8]) -> Result<Vec<Item>, QueueError> {
-        self.codec.decode(key, value).map_err(|source| {
+        self.codec().decode(key, value).map_err(|source| {
             if source == SegmentError::Damaged
                 && let Err(error) = self.store.mark_damaged()
             {

@@ -9,6 +9,7 @@ use super::layout::{
     random_epoch, sequence_of,
 };
 use super::rows::{TouchedRows, load_ledger};
+use super::settings::Settings;
 use super::{DurableQueue, State};
 use crate::queue::capacity::Capacity;
 use crate::queue::ledger::{Account, Row};
@@ -147,7 +148,7 @@ impl DurableQueue {
             witness: None,
             failed: false,
         };
-        Ok(Self { store, codec, capacity, state: Mutex::new(state) })
+        Ok(Self { store, settings: Settings::new(capacity, codec), state: Mutex::new(state) })
     }
 
     /// Durable on return: in the store first, then in the witness. A crash in between leaves a store that is
@@ -220,6 +221,32 @@ impl DurableQueue {
         };
         state.witness = Some(Witness::begin(path, mark).map_err(storage("begin its witness"))?);
         Ok(finding)
+    }
+
+    /// Begins a new origin if the gateway has another name from now on. Durable on return.
+    pub(super) fn rename(&self, gateway: &GatewayId) -> Result<(), QueueError> {
+        let mut state = self.lock();
+        let newest = state.origins.newest().clone();
+        if newest.gateway == *gateway {
+            return Ok(());
+        }
+        let first_sequence = state.meta.next_sequence;
+        let begun = Origin { first_sequence, epoch: random_epoch(), gateway: gateway.clone() };
+        state.past.before = Some(Before { epoch: newest.epoch, ended_at: first_sequence });
+        let mut writes = Writes::default();
+        let (key, value) = origin_entry(&begun);
+        writes.insert(key, value);
+        writes.insert(PAST_KEY, encoded(&state.past));
+        let opening = begun.epoch;
+        let origins = state.origins.iter().cloned().chain([begun]).collect();
+        state.origins = Origins::new(origins).expect("one was just made");
+        self.store.apply(writes)?;
+        self.store.sync()?;
+        state.durable_before = first_sequence;
+        match &mut state.witness {
+            Some(witness) => witness.reopen(opening, first_sequence).map_err(storage("write its witness")),
+            None => Err(QueueError::ReadOnly),
+        }
     }
 
     /// The first sequence whose origin something still leans on.

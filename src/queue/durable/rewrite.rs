@@ -54,7 +54,7 @@ impl DurableQueue {
     pub(super) fn put_segment(&self, state: &mut State, writes: &mut Writes, items: &[Item], in_tail: bool) {
         let Some(first) = items.first().map(|item| item.sequence) else { return };
         let key = segment_key(first);
-        writes.insert(key, self.codec.encode(&key, items));
+        writes.insert(key, self.codec().encode(&key, items));
         match (items.len() as u32) < SEAL_ITEMS / 2 {
             _ if !in_tail => {}
             true => _ = state.tail.insert(first, items.len() as u32),
@@ -89,7 +89,7 @@ impl DurableQueue {
 
     /// Once a full queue has room again, lets a gap record tell what was lost.
     pub(super) fn report_evictions(&self, state: &mut State, writes: &mut Writes, free: u64) -> Vec<Item> {
-        if !self.capacity.has_recovered(state.depth, free) {
+        if !self.capacity().has_recovered(state.depth, free) {
             return Vec::new();
         }
         let mut touched = TouchedRows::default();
