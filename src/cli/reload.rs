@@ -20,7 +20,7 @@ use crate::telemetry;
 /// What a reload comes to.
 pub(super) enum Reload {
     /// Sensors come and go, or the log says more or less; the gateway goes on.
-    Beside(Validated),
+    Beside(Box<Validated>),
     /// The gateway begins anew.
     Anew(Box<Prepared>),
 }
@@ -42,7 +42,7 @@ pub(super) async fn prepare(config_path: Option<PathBuf>, life: &Life) -> Result
     new.warnings().iter().for_each(|warning| warn!("{warning}"));
     let has_key = new.has_key_of(old);
     if has_key && with_what_changes_beside(new.config(), old.config()) == *old.config() {
-        return Ok(Reload::Beside(new));
+        return Ok(Reload::Beside(Box::new(new)));
     }
     let queue = if new.config().queue.path != old.config().queue.path {
         Some(open_soon(&new).await.map_err(|error| vec![chain(&error)])?)

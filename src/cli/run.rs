@@ -153,7 +153,7 @@ async fn serve(
                         telemetry::set_filter(new.filter());
                         info!("configuration read again");
                         want(wanted, reload::wanted(new.config()));
-                        life.validated = new;
+                        life.validated = *new;
                     }
                     Ok(Reload::Anew(prepared)) => {
                         let stop = if prepared.has_other_clock() { &stops.whole } else { &stops.anew };

@@ -10,6 +10,7 @@ use std::io::Write;
 use std::ops::RangeBounds;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, StatVfsMountFlags};
 
@@ -30,6 +31,10 @@ const DAMAGED_MARK: &str = "hr-gatewayd.damaged";
 
 /// What the name of a folder ends with, or begins with inside a mount point, into which a damaged store was moved.
 pub const ASIDE: &str = "damaged-";
+
+/// A helper that is just being started holds, for a moment, the files that we have open, and their locks.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// An ordered map of bytes with atomic batches.
 pub struct Store {
@@ -63,6 +68,17 @@ impl Store {
     /// [described](Self::describe) and has no `description` any more: sled takes a file of zeros for a
     /// new one.
     pub fn open(path: &Path, description: &[u8]) -> Result<(Self, Option<PathBuf>), QueueError> {
+        let mut tries = 0;
+        loop {
+            match Self::try_open(path, description) {
+                Err(QueueError::InUse(_)) if tries < LOCK_TRIES => tries += 1,
+                opened => return opened,
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+    }
+
+    fn try_open(path: &Path, description: &[u8]) -> Result<(Self, Option<PathBuf>), QueueError> {
         std::fs::create_dir_all(path).map_err(storage("create its folder"))?;
         restrict_to_owner(path)?;
         // Nothing is done to a store that another process has open.

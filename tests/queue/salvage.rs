@@ -52,8 +52,8 @@ pub fn salvaged(folder: &Path) -> Entries {
     keys.into_iter().map(|key| (store.value(&key).unwrap().unwrap(), key)).map(|(v, k)| (k, v)).collect()
 }
 
-/// One thing that the daemon does with its queue, now and then opening it anew.
-pub fn act(queue: &DurableQueue, random: &mut fastrand::Rng) {
+/// One thing that the daemon does with its queue; returns whether all that was written is synced.
+pub fn act(queue: &DurableQueue, random: &mut fastrand::Rng) -> bool {
     let some = |random: &mut fastrand::Rng, most| {
         let order = if random.bool() { DrainOrder::OldestFirst } else { DrainOrder::NewestFirst };
         let items = queue.peek(order, &SequenceSet::default(), random.usize(1..most)).unwrap();
@@ -65,10 +65,12 @@ pub fn act(queue: &DurableQueue, random: &mut fastrand::Rng) {
             let sensor = ["a", "left-wrist", "c"][random.usize(..3)];
             let batch: Vec<_> = (0..random.u64(1..count)).map(|second| reading(sensor, second)).collect();
             queue.append(&batch).unwrap();
+            return true;
         }
         70..95 => queue.remove(&some(random, 300)).unwrap(),
         _ => queue.dead_letter(&some(random, 4), "refused for good").unwrap(),
     }
+    false
 }
 
 fn assert_same(folder: &Path, what: &str) {

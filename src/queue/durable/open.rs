@@ -144,6 +144,7 @@ impl DurableQueue {
             tail: BTreeMap::new(),
             protected: SequenceSet::default(),
             unwritten: BTreeSet::new(),
+            removals: 0,
             walk: None,
             witness: None,
             failed: false,
@@ -184,7 +185,9 @@ impl DurableQueue {
 
         let begun = Origin { first_sequence, epoch: random_epoch(), gateway: gateway.clone() };
         let opening = begun.epoch;
-        state.past.before = Some(Before { epoch: state.origins.newest().epoch, ended_at: next });
+        // Before its first opening with a witness a store had none to be missed.
+        let had_one = !is_new && !has_first_format;
+        state.past.before = had_one.then(|| Before { epoch: state.origins.newest().epoch, ended_at: next });
         let is_the_first = is_new && next == 1;
         let (spent, mut origins) = match is_the_first {
             true => (Vec::new(), Vec::new()),

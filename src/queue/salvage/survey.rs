@@ -20,9 +20,9 @@ use super::log::{
     Frame, Kind, Piece, Pieces, SEGMENT_BYTES, SEGMENT_HEADER_BYTES, number_by_messages, segment_header,
 };
 
-/// Taken as more than the queue writes between two syncs. An assumption, not yet a measurement: larger
+/// More than the queue writes between two syncs, of which there is one at least every eight removals: larger
 /// hides damage near the log's end, smaller takes a power cut for damage.
-pub const UNSYNCED_BYTES_MAX: u64 = 512 * 1024;
+pub const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
 /// Bad places that are looked at for a single flipped bit: each costs up to some hundred checksums.
 const FLIPS_SOUGHT_MAX: usize = 64;
 

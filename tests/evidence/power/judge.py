@@ -141,6 +141,7 @@ def _goes_on(known: Known, before: Store, after: Store) -> Iterator[str]:
         yield f"the sequence ended at {last}; {MORE} more readings were given {places}"
     if gone := {line["reading_id"] for line in before.lines} - {line["reading_id"] for line in after.lines}:
         yield f"{len(gone)} items went when readings were appended"
-    epochs = {name.rsplit("-", 1)[0] for name in [*old, *(line["reading_id"] for line in new)]}
-    if len(epochs) > 1:
-        yield f"a new epoch was begun, though nothing went back in time: {sorted(epochs)}"
+    # Whatever state the disk came back to: what an opening gives begins as nothing before did.
+    epochs, before_them = ({name.rsplit("-", 1)[0] for name in names} for names in ([line["reading_id"] for line in new], old))
+    if shared := epochs & before_them:
+        yield f"ids of before the cut go on: {sorted(shared)}"

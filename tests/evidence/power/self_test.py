@@ -10,7 +10,7 @@ sys.dont_write_bytecode = True
 from judge import MORE, Known, judge  # noqa: E402
 
 Lines = list[dict[str, Any]]
-EPOCH = "00000000000000aa"
+EPOCH, NEXT_EPOCH = "00000000000000aa", "00000000000000bb"
 AFTERWARDS = 60_000
 
 
@@ -18,8 +18,8 @@ def content(serial: int) -> dict[str, Any]:
     return {"sensor_id": "strap", "heart_rate": 40 + serial, "energy_expended_kj": serial, "rr_intervals_ms": [800.0]}
 
 
-def line(serial: int, sequence: int) -> dict[str, Any]:
-    named = {"reading_id": f"{EPOCH}-{sequence}", "sequence": sequence}
+def line(serial: int, sequence: int, epoch: str = EPOCH) -> dict[str, Any]:
+    named = {"reading_id": f"{epoch}-{sequence}", "sequence": sequence}
     return {"timestamp": "2025-07-15T17:10:33.123Z", "clock": "corrected", **content(serial), **named}
 
 
@@ -29,7 +29,7 @@ class Scene:
     def __init__(self) -> None:
         self.delivered, self.dead = [line(1, 1)], [line(2, 2)]
         self.queued = [line(serial, serial) for serial in (3, 4, 5)]
-        self.more = [line(AFTERWARDS + n, 6 + n) for n in range(MORE)]
+        self.more = [line(AFTERWARDS + n, 6 + n, NEXT_EPOCH) for n in range(MORE)]
         self.account: dict[str, int] = {}
         self.balances, self.aside, self.acknowledged_count = True, False, 4
 
@@ -96,9 +96,9 @@ def skips_in_the_sequence(scene: Scene) -> None:
     scene.more = [line(AFTERWARDS + n, 7 + n) for n in range(MORE)]
 
 
-def begins_another_epoch(scene: Scene) -> None:
+def goes_on_with_the_ids_of_before(scene: Scene) -> None:
     for one in scene.more:
-        one["reading_id"] = one["reading_id"].replace(EPOCH, "00000000000000bb")
+        one["reading_id"] = one["reading_id"].replace(NEXT_EPOCH, EPOCH)
 
 
 def is_set_aside(scene: Scene) -> None:
@@ -132,7 +132,7 @@ BROKEN: dict[Callable[[Scene], None], str] = {
     gives_an_id_to_two: "one id stands for two",
     forgets_the_sequence: "3 more readings were given",
     skips_in_the_sequence: "3 more readings were given",
-    begins_another_epoch: "a new epoch was begun",
+    goes_on_with_the_ids_of_before: "ids of before the cut go on",
     is_set_aside: "was set aside as queue.damaged",
     does_not_balance: "do not balance",
     says_that_it_does_not_balance: "says that its ledger does not balance",
