@@ -1,5 +1,7 @@
 //! What decides, without a world around it: properties, vectors, and state machines driven by hand.
 
+#[path = "pure/calls.rs"]
+mod calls;
 #[path = "pure/config.rs"]
 mod config;
 #[path = "pure/corpus.rs"]

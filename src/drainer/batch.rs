@@ -15,6 +15,9 @@ pub const BATCH_RECORDS_MAX: usize = 500;
 /// Largest record. Kinesis takes 1 MiB; a fifth of that leaves a throttled shard finer grains to
 /// accept, and costs nothing: pricing rounds to 25 KB at the coarsest.
 pub const RECORD_BYTES_MAX: usize = 192 << 10;
+/// After a call that something on the way (a proxy) found too large, twice as much is tried so much later:
+/// a try that is refused costs one call, and a limit that is gone costs speed until then.
+const CALL_SIZE_DOUBLES_EVERY: Duration = Duration::from_secs(60);
 
 /// What one PutRecords entry carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,18 @@ impl Record {
         self.data.len() + self.sensor.as_str().len()
     }
 
+    /// Itself, or parts of it of at most `bytes_max`, or of one line each where that is more.
+    pub fn split_to(self, bytes_max: usize) -> Vec<Record> {
+        match self.split() {
+            Some((first, second)) if self.bytes() > bytes_max => {
+                let mut parts = first.split_to(bytes_max);
+                parts.extend(second.split_to(bytes_max));
+                parts
+            }
+            _ => vec![self],
+        }
+    }
+
     /// Two records with half of the lines each; `None` where there is only one.
     pub fn split(&self) -> Option<(Record, Record)> {
         let half = self.sequences.len() / 2;
@@ -52,6 +67,37 @@ impl Record {
             part(&self.data[..end], &self.sequences[..half]),
             part(&self.data[end..], &self.sequences[half..]),
         ))
+    }
+}
+
+/// How large a call may be: as configured, or what something on the way was seen to take.
+#[derive(Debug)]
+pub struct CallSize {
+    configured: usize,
+    seen: usize,
+    refused_at: Duration,
+}
+
+impl CallSize {
+    /// As configured, until told otherwise.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { configured: bytes_max, seen: bytes_max, refused_at: Duration::ZERO }
+    }
+
+    /// Most bytes of a call now.
+    pub fn bytes_max(&mut self, now: Duration) -> usize {
+        if self.seen < self.configured && now.saturating_sub(self.refused_at) >= CALL_SIZE_DOUBLES_EVERY {
+            self.seen = (self.seen * 2).min(self.configured);
+            self.refused_at = now;
+        }
+        self.seen
+    }
+
+    /// A call of `bytes` was too large. Returns the new limit: half of it.
+    pub fn refused(&mut self, bytes: usize, now: Duration) -> usize {
+        self.refused_at = now;
+        self.seen = self.seen.min(bytes / 2).max(1);
+        self.seen
     }
 }
 

@@ -10,12 +10,14 @@
 //! * A reading is dead-lettered only alone, and only if the sink accepted something else since it was
 //!   first refused: a sink that refuses everything costs nothing.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::batch::{BATCH_RECORDS_MAX, Limits, Record};
+use super::batch::{BATCH_RECORDS_MAX, CallSize, Limits, Record};
+use super::hold::Hold;
 use super::pace::Pacer;
 use super::settle::{CallError, EntryVerdict, ErrorClass, Settlement, Transition};
+use super::suspects::{Refusal, Suspects};
 use crate::backoff::Backoff;
 use crate::config::DrainOrder;
 use crate::queue::sequence_set::SequenceSet;
@@ -27,8 +29,6 @@ pub const CLAIMED_ITEMS_MAX: u64 = 10_000;
 const RETRY_BASE: Duration = Duration::from_millis(100);
 /// So long may calls go through without a record accepted before it is said.
 const BARREN_MAX: Duration = Duration::from_secs(10);
-/// So many readings refused alone, and nothing accepted between them: the sink refuses everything.
-const REFUSED_ALONE_MAX: u32 = 8;
 const BLOCKED_BASE: Duration = Duration::from_secs(1);
 
 /// What the driver does next.
@@ -44,13 +44,15 @@ pub enum Step {
 }
 
 /// One call's records.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Batch {
     /// The records.
     pub records: Vec<Record>,
     attempts: Vec<u32>,
     /// For a batch that is being searched for what the sink refuses: when that began.
     suspect_since: Option<u64>,
+    /// Some of it is for shards that accepted nothing of late.
+    asks_barren: bool,
 }
 
 #[derive(Debug)]
@@ -58,15 +60,6 @@ struct Waiting {
     record: Record,
     attempts: u32,
     not_before: Duration,
-}
-
-#[derive(Debug)]
-struct Suspect {
-    records: Vec<Record>,
-    /// The number of accepted calls when it was first refused.
-    since: u64,
-    /// A single reading that was refused alone; it waits for the sink to accept anything else.
-    alone: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +84,7 @@ pub struct Dispatcher {
     claimed_count: u64,
     waiting: VecDeque<Waiting>,
     waiting_items: usize,
-    suspects: VecDeque<Suspect>,
+    suspects: Suspects,
     in_flight: usize,
     /// The queue may hold items that are not claimed.
     more: bool,
@@ -101,9 +94,9 @@ pub struct Dispatcher {
     failing: Option<(ErrorClass, Duration)>,
     /// Since when no call had a single record accepted.
     barren_since: Option<Duration>,
-    /// Readings refused alone since the last acceptance.
-    refused_alone: u32,
     pacer: Pacer,
+    hold: Hold,
+    size: CallSize,
     accepted_calls: u64,
     random: fastrand::Rng,
 }
@@ -123,15 +116,16 @@ impl Dispatcher {
             claimed_count: 0,
             waiting: VecDeque::new(),
             waiting_items: 0,
-            suspects: VecDeque::new(),
+            suspects: Suspects::default(),
             in_flight: 0,
             more: true,
             newest_seen: 0,
             mode: Mode::Flowing,
             failing: None,
             barren_since: None,
-            refused_alone: 0,
             pacer: Pacer::default(),
+            hold: Hold::new(limits.retry_delay_max),
+            size: CallSize::new(limits.batch_bytes_max),
             accepted_calls: 0,
             random,
         }
@@ -171,18 +165,13 @@ impl Dispatcher {
         }
         let mut wake = None;
         let mut wait_until = |at: Duration| wake = Some(wake.map_or(at, |earlier: Duration| earlier.min(at)));
-        let proven = |suspect: &Suspect| !suspect.alone || self.accepted_calls > suspect.since;
-        if let Some(index) = self.suspects.iter().position(proven)
-            && let Some(Suspect { records, since, .. }) = self.suspects.remove(index)
-        {
+        if let Some((records, since)) = self.suspects.next(self.accepted_calls) {
             self.in_flight += 1;
-            return Step::Send(Batch {
-                attempts: vec![0; records.len()],
-                records,
-                suspect_since: Some(since),
-            });
+            let attempts = vec![0; records.len()];
+            return Step::Send(Batch { records, attempts, suspect_since: Some(since), asks_barren: false });
         }
-        let mut batch = Batch { records: Vec::new(), attempts: Vec::new(), suspect_since: None };
+        let mut batch = Batch::default();
+        let bytes_max = self.size.bytes_max(now);
         let mut bytes = 0;
         let mut index = 0;
         while index < self.waiting.len() && batch.records.len() < BATCH_RECORDS_MAX {
@@ -192,9 +181,16 @@ impl Dispatcher {
                 index += 1;
                 continue;
             }
-            if bytes > 0 && bytes + next.record.bytes() > self.limits.batch_bytes_max {
+            if bytes > 0 && bytes + next.record.bytes() > bytes_max {
                 break;
             }
+            let shard = self.pacer.shard(&next.record.sensor);
+            if let Err(until) = self.hold.admit(shard, now) {
+                until.into_iter().for_each(&mut wait_until);
+                index += 1;
+                continue;
+            }
+            let barren = self.hold.is_barren(shard);
             if let Err(wait) = self.pacer.admit(&next.record, now) {
                 wait_until(now + wait);
                 index += 1;
@@ -205,9 +201,13 @@ impl Dispatcher {
             self.waiting_items -= next.record.sequences.len();
             batch.records.push(next.record);
             batch.attempts.push(next.attempts);
+            batch.asks_barren |= barren;
         }
         if batch.records.is_empty() {
             return Step::Wait(wake);
+        }
+        if batch.asks_barren {
+            self.hold.asked();
         }
         self.in_flight += 1;
         Step::Send(batch)
@@ -243,9 +243,13 @@ impl Dispatcher {
         now: Duration,
     ) -> Settlement {
         self.in_flight -= 1;
+        if batch.asks_barren {
+            self.hold.asked_and_ended();
+        }
         match answer {
             Ok(verdicts) => self.settle_entries(batch, verdicts, now),
             Err(error) if error.class == ErrorClass::Poison => self.narrow_down(batch, error, now),
+            Err(error) if error.class == ErrorClass::TooLarge => self.send_smaller(batch, error, now),
             Err(error) => self.give_back(batch.records, error, now),
         }
     }
@@ -262,10 +266,17 @@ impl Dispatcher {
         // From the back, so that what goes back to the front keeps its order.
         let entries: Vec<_> = batch.records.into_iter().zip(batch.attempts).collect();
         let mut again = Vec::new();
+        let mut shards: HashMap<String, bool> = HashMap::new();
         for (record, attempts) in entries {
+            let known = self.pacer.shard(&record.sensor);
+            if !shards.contains_key(known) {
+                shards.insert(known.to_owned(), false);
+            }
             // An answer shorter than the batch says nothing of the rest: not accepted.
             match verdicts.next().unwrap_or(EntryVerdict::Failed) {
                 EntryVerdict::Accepted { shard } => {
+                    shards.get_mut(known).into_iter().for_each(|accepted| *accepted = true);
+                    shard.iter().for_each(|shard| _ = shards.insert(shard.clone(), true));
                     self.pacer.accepted(&record.sensor, shard.as_deref());
                     settlement.accepted.extend(record.sequences);
                     continue;
@@ -280,11 +291,12 @@ impl Dispatcher {
             self.waiting_items += waiting.record.sequences.len();
             self.waiting.push_front(waiting);
         }
+        self.hold.answered(shards, now, self.random.f64());
         if settlement.accepted.is_empty() {
             settlement.transition = self.note_barren(now);
         } else {
             self.accepted_calls += 1;
-            self.refused_alone = 0;
+            self.suspects.note_accepted();
             self.barren_since = None;
             settlement.transition = self.recover(now);
         }
@@ -323,27 +335,34 @@ impl Dispatcher {
     /// The sink refuses something in this batch: halve it, down to the one reading.
     fn narrow_down(&mut self, batch: Batch, error: CallError, now: Duration) -> Settlement {
         let since = batch.suspect_since.unwrap_or(self.accepted_calls);
-        let mut records = batch.records;
-        let halves = if records.len() > 1 {
-            let rest = records.split_off(records.len() / 2);
-            [records, rest]
-        } else if let Some((first, second)) = records[0].split() {
-            [vec![first], vec![second]]
-        } else if self.accepted_calls > since {
-            let sequences = records[0].sequences.iter().copied().collect();
-            return Settlement { refused: Some((sequences, error.to_string())), ..Settlement::default() };
-        } else {
-            // Refused alone, but nothing else was accepted meanwhile: is it the reading or the sink?
-            self.refused_alone += 1;
-            let untried = self.suspects.iter().any(|suspect| !suspect.alone) || !self.waiting.is_empty();
-            if self.refused_alone >= REFUSED_ALONE_MAX || !(untried || self.in_flight > 0) {
-                return self.give_back(records, error, now);
+        let others = !self.waiting.is_empty() || self.in_flight > 0;
+        match self.suspects.refused(batch.records, since, self.accepted_calls, others) {
+            Refusal::Narrowed => Settlement::default(),
+            Refusal::ForGood(record) => {
+                let sequences = record.sequences.into_iter().collect();
+                Settlement { refused: Some((sequences, error.to_string())), ..Settlement::default() }
             }
-            self.suspects.push_back(Suspect { records, since, alone: true });
-            return Settlement::default();
-        };
-        for records in halves.into_iter().rev() {
-            self.suspects.push_front(Suspect { records, since, alone: false });
+            Refusal::OfEverything(records) => self.give_back(records, error, now),
+        }
+    }
+
+    /// Something on the way takes no call of this size: the same in smaller calls from now on. It says
+    /// nothing of the readings, so a single one that is still too large waits for a person.
+    fn send_smaller(&mut self, batch: Batch, error: CallError, now: Duration) -> Settlement {
+        let bytes = batch.records.iter().map(Record::bytes).sum();
+        if let [record] = &batch.records[..]
+            && record.sequences.len() == 1
+        {
+            self.size = CallSize::new(self.limits.batch_bytes_max);
+            let error = CallError { class: ErrorClass::Blocked, ..error };
+            return self.give_back(batch.records, error, now);
+        }
+        let bytes_max = self.size.refused(bytes, now);
+        let smaller = batch.records.into_iter().flat_map(|record| record.split_to(bytes_max));
+        let smaller: Vec<Record> = smaller.collect();
+        for record in smaller.into_iter().rev() {
+            self.waiting_items += record.sequences.len();
+            self.waiting.push_front(Waiting { record, attempts: 0, not_before: now });
         }
         Settlement::default()
     }
@@ -351,11 +370,9 @@ impl Dispatcher {
     /// The sink fails as a whole: everything that is not in flight goes back to the queue.
     fn give_back(&mut self, failed: Vec<Record>, error: CallError, now: Duration) -> Settlement {
         let waiting = self.waiting.drain(..).map(|waiting| waiting.record);
-        let suspects = self.suspects.drain(..).flat_map(|suspect| suspect.records);
-        let released = failed.into_iter().chain(waiting).chain(suspects);
+        let released = failed.into_iter().chain(waiting).chain(self.suspects.release());
         let released: SequenceSet = released.flat_map(|record| record.sequences).collect();
         self.waiting_items = 0;
-        self.refused_alone = 0;
         self.newest_seen = 0;
         self.more = true;
         self.forget(&released);

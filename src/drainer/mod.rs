@@ -7,9 +7,11 @@
 pub mod batch;
 pub mod directory;
 pub mod dispatch;
+pub mod hold;
 pub mod kinesis;
 pub mod pace;
 pub mod settle;
+pub mod suspects;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -185,7 +187,7 @@ impl Drainer {
             Transition::Failing(failure) => {
                 let class = failure.class.as_str();
                 match failure.class {
-                    ErrorClass::Transient | ErrorClass::Throttled => {
+                    ErrorClass::Transient | ErrorClass::Throttled | ErrorClass::TooLarge => {
                         warn!(error_class = class, error = %failure, queued,
                             "the sink cannot be reached; everything is kept, trying again every few seconds");
                     }

@@ -78,9 +78,14 @@ impl Pacer {
         self.bucket(sensor, now).step_back(now);
     }
 
+    /// The shard that the sensor's records went to last; empty until an answer told.
+    pub fn shard(&self, sensor: &SensorId) -> &str {
+        self.shard_of.get(sensor).map_or("", String::as_str)
+    }
+
     fn bucket(&mut self, sensor: &SensorId, now: Duration) -> &mut Bucket {
         // Until an answer tells the shard, all sensors share the bucket without a name.
-        let shard = self.shard_of.get(sensor).cloned().unwrap_or_default();
+        let shard = self.shard(sensor).to_owned();
         self.buckets.entry(shard).or_insert_with(|| Bucket::new(now))
     }
 }

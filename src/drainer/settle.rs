@@ -46,6 +46,8 @@ pub enum ErrorClass {
     Throttled,
     /// A person must act: keep everything, try again slowly, say so.
     Blocked,
+    /// Something on the way takes no call of this size: send less at once. Of one reading: [`Blocked`](Self::Blocked).
+    TooLarge,
     /// The service refuses what was in the call: find the record, keep it aside, go on.
     Poison,
 }
@@ -57,6 +59,7 @@ impl ErrorClass {
             Self::Transient => "transient",
             Self::Throttled => "throttled",
             Self::Blocked => "blocked",
+            Self::TooLarge => "too_large",
             Self::Poison => "poison",
         }
     }
@@ -91,12 +94,31 @@ pub fn classify(code: &str, http_status: Option<u16>) -> ErrorClass {
             ErrorClass::Transient
         }
         _ => match http_status {
-            Some(413) => ErrorClass::Poison,
+            // Not of the readings, but of how many there are in one call.
+            Some(413) => ErrorClass::TooLarge,
             Some(429) => ErrorClass::Throttled,
             Some(408 | 500..=599) | None => ErrorClass::Transient,
             Some(_) => ErrorClass::Blocked,
         },
     }
+}
+
+/// The class of an answer that carries no error of Kinesis' own, by its status, and our code for it: a
+/// proxy's or a portal's. Whatever it is, it is no verdict on a reading.
+pub fn untyped(http_status: u16) -> (ErrorClass, &'static str) {
+    match http_status {
+        407 => (ErrorClass::Blocked, "ProxyAuthenticationRequired"),
+        413 => (ErrorClass::TooLarge, "RequestTooLarge"),
+        429 => (ErrorClass::Throttled, "TooManyRequests"),
+        511 => (ErrorClass::Blocked, "NetworkLoginRequired"),
+        408 | 500..=599 => (ErrorClass::Transient, "Unavailable"),
+        _ => (ErrorClass::Blocked, "NotKinesis"),
+    }
+}
+
+/// Whether a refusal may be of the identity, so that another one is worth a try.
+pub fn doubts_identity(code: &str) -> bool {
+    !(code.starts_with("KMS") || ["ResourceNotFoundException", "NotKinesis"].contains(&code))
 }
 
 /// What an answer came to.
@@ -145,6 +167,25 @@ pub fn advice(code: &str) -> &'static str {
             "give the gateway credentials that are valid in this region, then `systemctl restart hr-gatewayd`"
         }
         "MissingConfiguration" => "set [kinesis] region",
+        "NetworkSettings" => "mend what the message names, then `systemctl restart hr-gatewayd`",
+        "UntrustedCertificate" => {
+            "nobody this machine trusts has signed the certificate of what answers: if a proxy of yours opens TLS, \
+             name its authority in AWS_CA_BUNDLE; otherwise check the network and [kinesis] endpoint"
+        }
+        "CertificateExpired" | "CertificateNotYetValid" => {
+            "check the clock (timedatectl); if it is right, the certificate of what answers has to be renewed"
+        }
+        "CertificateForAnotherName" | "NetworkLoginRequired" | "NotKinesis" => {
+            "something else answers in Kinesis' place: log in to the network's portal, or check [kinesis] endpoint \
+             and HTTPS_PROXY"
+        }
+        "ProxyAuthenticationRequired" => {
+            "give HTTPS_PROXY a user and a password that the proxy takes (http://user:password@host:port), then \
+             `systemctl restart hr-gatewayd`"
+        }
+        "RequestTooLarge" => {
+            "something on the way to Kinesis (a proxy) refuses even one reading as too large: raise its limit"
+        }
         code if code.starts_with("KMS") => "check the stream's KMS key and the right to use it",
         "DirectoryUnwritable" => "make [directory] path writable and give it space",
         _ => "see the message; everything is kept meanwhile",

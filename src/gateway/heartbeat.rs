@@ -113,7 +113,9 @@ impl Heartbeat {
             }
             (_, Some(failure)) => match failure.class {
                 ErrorClass::Blocked | ErrorClass::Poison => format!("the sink refuses ({})", failure.code),
-                ErrorClass::Transient | ErrorClass::Throttled => "the sink cannot be reached".to_owned(),
+                ErrorClass::Transient | ErrorClass::Throttled | ErrorClass::TooLarge => {
+                    "the sink cannot be reached".to_owned()
+                }
             },
             (Some(view), None) => match view.last_accepted_ms.load(Ordering::Relaxed) {
                 0 => "nothing accepted yet".to_owned(),

@@ -8,7 +8,7 @@ use hr_gateway::config::DrainOrder;
 use hr_gateway::drainer::batch::{Limits, RECORD_BYTES_MAX, Record, pack};
 use hr_gateway::drainer::dispatch::{Dispatcher, Step};
 use hr_gateway::drainer::pace::Pacer;
-use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass, classify, entry_verdict};
+use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass, classify, entry_verdict, untyped};
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::reading::{Body, Epoch, Item};
 use proptest::prelude::*;
@@ -113,9 +113,28 @@ fn codes_fall_into_the_class_of_what_happens_next_and_unknown_ones_keep_everythi
         ("AnErrorOfNextYear", 400, ErrorClass::Blocked),
         ("ValidationException", 400, ErrorClass::Poison),
         ("InvalidArgumentException", 400, ErrorClass::Poison),
-        ("RequestEntityTooLarge", 413, ErrorClass::Poison),
+        ("RequestEntityTooLarge", 413, ErrorClass::TooLarge),
     ] {
         assert_eq!(classify(code, Some(status)), class, "{code}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_of_kinesis_never_condemns_a_reading() {
+    for status in 100..=999 {
+        assert_ne!(untyped(status).0, ErrorClass::Poison, "{status}");
+    }
+    for (status, class, code) in [
+        (200, ErrorClass::Blocked, "NotKinesis"),
+        (302, ErrorClass::Blocked, "NotKinesis"),
+        (403, ErrorClass::Blocked, "NotKinesis"),
+        (407, ErrorClass::Blocked, "ProxyAuthenticationRequired"),
+        (413, ErrorClass::TooLarge, "RequestTooLarge"),
+        (429, ErrorClass::Throttled, "TooManyRequests"),
+        (503, ErrorClass::Transient, "Unavailable"),
+        (511, ErrorClass::Blocked, "NetworkLoginRequired"),
+    ] {
+        assert_eq!(untyped(status), (class, code));
     }
 }
 

@@ -1,0 +1,191 @@
+//! How many calls are made, in virtual time, towards sinks that take little or nothing.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use hr_gateway::config::{DrainConfig, DrainOrder};
+use hr_gateway::drainer::batch::{Limits, Record};
+use hr_gateway::drainer::dispatch::{Batch, Dispatcher, Step};
+use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass};
+
+use crate::support::sensor;
+
+/// A dispatcher and its sink: every call is answered after [`Line::ANSWER_MS`].
+struct Line {
+    dispatcher: Dispatcher,
+    under_way: Vec<(u64, Batch)>,
+    /// What the queue holds beyond what is claimed.
+    queued: Vec<Record>,
+    calls: u64,
+    /// When each sequence was accepted.
+    accepted_ms: HashMap<u64, u64>,
+    blocked: u64,
+}
+
+type Verdicts<'a> = &'a mut dyn FnMut(u64, &[Record]) -> Result<Vec<EntryVerdict>, CallError>;
+
+impl Line {
+    const ANSWER_MS: u64 = 5;
+
+    fn new() -> Self {
+        let limits = Limits::from_config(&DrainConfig::default());
+        Self {
+            dispatcher: Dispatcher::new(limits, DrainOrder::OldestFirst, fastrand::Rng::with_seed(7)),
+            under_way: Vec::new(),
+            queued: Vec::new(),
+            calls: 0,
+            accepted_ms: HashMap::new(),
+            blocked: 0,
+        }
+    }
+
+    /// One reading of `name`, put into the queue.
+    fn append(&mut self, name: &str, sequence: u64) {
+        let data = format!("{:0>199}\n", sequence).into_bytes();
+        let record = Record { sensor: sensor(name), data, sequences: vec![sequence], clock_offset_ms: 0 };
+        self.queued.push(record);
+        self.dispatcher.handle_appended();
+    }
+
+    fn step(&mut self, ms: u64, verdicts: Verdicts<'_>) {
+        let now = Duration::from_millis(ms);
+        let (due, later) = std::mem::take(&mut self.under_way).into_iter().partition(|(at, _)| *at <= ms);
+        self.under_way = later;
+        for (_, batch) in Vec::from_iter(due) {
+            self.answer(batch, ms, &mut *verdicts);
+        }
+        loop {
+            match self.dispatcher.poll(now) {
+                Step::Fetch(_) => {
+                    let claimed = self.dispatcher.claimed().clone();
+                    let unclaimed = |record: &&Record| !claimed.contains(record.sequences[0]);
+                    let found = self.queued.iter().filter(unclaimed).cloned().collect();
+                    self.dispatcher.handle_fetched(found, true, now);
+                }
+                Step::Send(batch) => {
+                    self.calls += 1;
+                    self.under_way.push((ms + Self::ANSWER_MS, batch));
+                }
+                Step::Wait(_) => return,
+            }
+        }
+    }
+
+    fn answer(&mut self, batch: Batch, ms: u64, verdicts: Verdicts<'_>) {
+        let answer = verdicts(ms, &batch.records);
+        let settlement = self.dispatcher.handle_answer(batch, answer, Duration::from_millis(ms));
+        assert!(settlement.refused.is_none(), "nothing here is refused for good");
+        self.blocked += u64::from(
+            settlement.transition.is_some_and(|transition| format!("{transition:?}").contains("Blocked")),
+        );
+        let accepted = &settlement.accepted;
+        self.queued.retain(|record| !accepted.contains(record.sequences[0]));
+        for range in accepted.ranges() {
+            range.for_each(|sequence| _ = self.accepted_ms.insert(sequence, ms));
+        }
+        self.dispatcher.forget(accepted);
+    }
+}
+
+fn accepted() -> EntryVerdict {
+    EntryVerdict::Accepted { shard: Some("shard-1".into()) }
+}
+
+#[test]
+fn a_sink_that_accepts_nothing_is_asked_a_few_times_a_second_and_recovers_at_once() {
+    for verdict in [EntryVerdict::Throttled, EntryVerdict::Failed] {
+        let mut line = Line::new();
+        let mut refuse = |_: u64, records: &[Record]| Ok(vec![verdict.clone(); records.len()]);
+        let mut sequence = 0;
+        for ms in 0..60_000 {
+            // 240 wait, and four sensors go on measuring.
+            let new = if ms == 0 { 240 } else { 4 * u64::from(ms % 1000 == 0) };
+            for _ in 0..new {
+                sequence += 1;
+                line.append(&format!("s{}", sequence % 4), sequence);
+            }
+            line.step(ms, &mut refuse);
+            if ms == 10_000 {
+                line.calls = 0;
+            }
+        }
+        assert!(line.calls <= 50 * 3, "{} calls in 50 s", line.calls);
+        assert!(line.calls >= 50 / 3, "{} calls in 50 s: it would not notice the end", line.calls);
+        let mut take = |_: u64, records: &[Record]| Ok(vec![accepted(); records.len()]);
+        (60_000..65_000).for_each(|ms| line.step(ms, &mut take));
+        assert_eq!(line.accepted_ms.len() as u64, sequence, "all of it within 5 s");
+    }
+}
+
+#[test]
+fn a_shard_that_accepts_nothing_does_not_slow_the_others() {
+    let mut line = Line::new();
+    let mut by_shard = |ms: u64, records: &[Record]| {
+        let verdict = |record: &Record| match record.sensor.as_str() {
+            // It was taken once, so that its shard is known.
+            "stuck" if ms > 3_000 => EntryVerdict::Throttled,
+            name => EntryVerdict::Accepted { shard: Some(format!("shard-of-{name}")) },
+        };
+        Ok(records.iter().map(verdict).collect())
+    };
+    let mut appended_ms = HashMap::new();
+    let mut sequence = 0;
+    for ms in 0..60_000 {
+        for (name, at) in [("stuck", 0), ("well", 300), ("better", 600)] {
+            if ms % 1000 == at {
+                sequence += 1;
+                line.append(name, sequence);
+                if name != "stuck" {
+                    appended_ms.insert(sequence, ms);
+                }
+            }
+        }
+        line.step(ms, &mut by_shard);
+    }
+    for (sequence, at) in appended_ms {
+        let took = line.accepted_ms[&sequence] - at;
+        assert!(took <= 4 * Line::ANSWER_MS, "reading {sequence} of a healthy shard took {took} ms");
+    }
+}
+
+#[test]
+fn a_fifth_of_all_entries_failing_slows_nothing_down() {
+    let mut line = Line::new();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut some = |_: u64, records: &[Record]| {
+        let verdict = |_: &Record| if random.f64() < 0.2 { EntryVerdict::Failed } else { accepted() };
+        Ok(records.iter().map(verdict).collect())
+    };
+    for sequence in 1..=2_000 {
+        line.append("a", sequence);
+    }
+    (0..3_000).for_each(|ms| line.step(ms, &mut some));
+    assert_eq!(line.accepted_ms.len(), 2_000, "in 3 s");
+}
+
+#[test]
+fn a_proxy_with_a_size_limit_gets_calls_that_fit_and_one_that_takes_none_costs_no_reading() {
+    let too_large = || {
+        let (code, message) = ("RequestTooLarge".into(), "status 413".into());
+        Err(CallError { class: ErrorClass::TooLarge, code, message })
+    };
+    let bytes = |records: &[Record]| records.iter().map(Record::bytes).sum::<usize>();
+    let mut line = Line::new();
+    (1..=2_000).for_each(|sequence| line.append("a", sequence));
+    let mut small_only = |_: u64, records: &[Record]| match bytes(records) > 30_000 {
+        true => too_large(),
+        false => Ok(vec![accepted(); records.len()]),
+    };
+    (0..5_000).for_each(|ms| line.step(ms, &mut small_only));
+    assert_eq!(line.accepted_ms.len(), 2_000, "in 5 s");
+
+    (2_001..=2_100).for_each(|sequence| line.append("a", sequence));
+    (5_000..65_000).for_each(|ms| line.step(ms, &mut |_, _| too_large()));
+    assert_eq!((line.accepted_ms.len(), line.blocked), (2_000, 1), "kept, and said once");
+    line.calls = 0;
+    (65_000..185_000).for_each(|ms| line.step(ms, &mut |_, _| too_large()));
+    assert!(line.calls < 120, "{} calls in 2 min", line.calls);
+    let mut take = |_: u64, records: &[Record]| Ok(vec![accepted(); records.len()]);
+    (185_000..250_000).for_each(|ms| line.step(ms, &mut take));
+    assert_eq!(line.accepted_ms.len(), 2_100, "once the limit is gone");
+}
