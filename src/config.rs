@@ -181,7 +181,7 @@ pub enum DrainOrder {
 }
 
 /// `[kinesis]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KinesisConfig {
     /// The stream's name.
@@ -194,6 +194,8 @@ pub struct KinesisConfig {
     /// The profile of `~/.aws/config` to use.
     #[serde(deserialize_with = "values::text_or_number")]
     pub profile: Option<String>,
+    /// A `credential_process` that takes longer is killed.
+    pub credential_timeout: Span,
 }
 
 /// `[directory]`
@@ -258,6 +260,13 @@ impl Default for DrainConfig {
             retry_delay_max: Span::from_secs(2),
             blocked_delay_max: Span::from_secs(60),
         }
+    }
+}
+
+impl Default for KinesisConfig {
+    fn default() -> Self {
+        let credential_timeout = Span::from_secs(30);
+        Self { stream: None, region: None, endpoint: None, profile: None, credential_timeout }
     }
 }
 

@@ -5,10 +5,16 @@
 mod bluetooth;
 #[path = "gateway/commands.rs"]
 mod commands;
+#[path = "gateway/credentials.rs"]
+mod credentials;
 #[path = "gateway/kinesis.rs"]
 mod kinesis;
 #[path = "gateway/moto.rs"]
 mod moto;
+#[path = "gateway/names.rs"]
+mod names;
+#[path = "gateway/network.rs"]
+mod network;
 #[path = "gateway/private.rs"]
 mod private;
 #[path = "gateway/reload.rs"]

@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::{Failure, layers};
 use crate::ble::bluez::scan;
 use crate::clock::SystemClock;
-use crate::config::{Config, Layers};
+use crate::config::{Config, ConfigError, Layers};
 use crate::drainer::blocking;
+use crate::drainer::kinesis::network::Network;
 use crate::drainer::kinesis::{Keys, KinesisSink};
 use crate::drainer::settle::{CallError, ErrorClass, advice};
 
@@ -33,6 +34,12 @@ pub async fn check(config_path: Option<PathBuf>, args: CheckArgs) -> Result<Exit
     let config = validated.config();
     print(&layers, "", &serde_json::to_value(config)?);
     validated.warnings().iter().for_each(|warning| eprintln!("hr-gatewayd: warning: {warning}"));
+    if config.kinesis.stream.is_some() {
+        let network = Network::from_env().map_err(|error| ConfigError::of("environment", error))?;
+        for (variable, value) in network.told() {
+            println!("{:<60} # environment", format!("{variable} = {value}"));
+        }
+    }
     if !args.online {
         return Ok(ExitCode::SUCCESS);
     }
@@ -151,7 +158,9 @@ fn folder(path: &Path) -> Result<String, String> {
 
 fn explain(stream: &str, error: &CallError) -> String {
     match error.class {
-        ErrorClass::Blocked => format!("stream {stream}: {error}: {}", advice(&error.code)),
+        ErrorClass::Blocked | ErrorClass::TooLarge => {
+            format!("stream {stream}: {error}: {}", advice(&error.code))
+        }
         _ => format!("stream {stream}: {error}: check the network and [kinesis] region and endpoint"),
     }
 }

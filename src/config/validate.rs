@@ -108,6 +108,7 @@ impl Config {
         let secs = Span::from_secs;
         let drain = &self.drain;
         let mut within = Within(mistakes);
+        within.check("kinesis.credential_timeout", self.kinesis.credential_timeout, secs(1), secs(600));
         within.check("drain.record_readings_max", drain.record_readings_max, 1, RECORD_READINGS_MAX);
         within.check("drain.calls_in_flight_max", drain.calls_in_flight_max, 1, 16);
         within.check("drain.batch_bytes_max", drain.batch_bytes_max, Size(256 << 10), Size(4608 << 10));

@@ -91,7 +91,7 @@ pub struct Dispatcher {
     newest_seen: u64,
     mode: Mode,
     /// What was reported as failing, and since when.
-    failing: Option<(ErrorClass, Duration)>,
+    failing: Option<(CallError, Duration)>,
     /// Since when no call had a single record accepted.
     barren_since: Option<Duration>,
     pacer: Pacer,
@@ -306,8 +306,8 @@ impl Dispatcher {
     /// Something was accepted: whatever was failing is over.
     fn recover(&mut self, now: Duration) -> Option<Transition> {
         self.mode = Mode::Flowing;
-        let (from, since) = self.failing.take()?;
-        Some(Transition::Recovered { from, after: now.saturating_sub(since) })
+        let (last, since) = self.failing.take()?;
+        Some(Transition::Recovered { from: last.class, after: now.saturating_sub(since) })
     }
 
     /// An answer that accepts nothing, though the call went through: said once it goes on for a while.
@@ -321,14 +321,19 @@ impl Dispatcher {
         self.fail(CallError { class: ErrorClass::Throttled, code, message }, now)
     }
 
-    /// Reports a failure, unless it is the one that was reported last.
+    /// Reports a failure, unless it is the one that was reported last; of what passes by itself, one of
+    /// its kind is enough.
     fn fail(&mut self, error: CallError, now: Duration) -> Option<Transition> {
-        let since = match self.failing {
-            Some((class, _)) if class == error.class => return None,
-            Some((_, since)) => since,
+        let since = match &self.failing {
+            Some((last, _))
+                if last.class == error.class && (last.code == error.code || !error.needs_a_person()) =>
+            {
+                return None;
+            }
+            Some((_, since)) => *since,
             None => now,
         };
-        self.failing = Some((error.class, since));
+        self.failing = Some((error.clone(), since));
         Some(Transition::Failing(error))
     }
 
@@ -378,6 +383,7 @@ impl Dispatcher {
         self.forget(&released);
 
         let class = error.class;
+        let backoff = if error.needs_a_person() { self.blocked } else { self.retry };
         let attempt = match self.mode {
             // Another call of the same volley: it says nothing new.
             Mode::Probing { until, class: known, .. } if now < until && known == class => {
@@ -386,8 +392,6 @@ impl Dispatcher {
             Mode::Probing { attempt, class: known, .. } if known == class => attempt + 1,
             _ => 0,
         };
-        let needs_a_person = matches!(class, ErrorClass::Blocked | ErrorClass::Poison);
-        let backoff = if needs_a_person { self.blocked } else { self.retry };
         let until = now + backoff.delay(attempt, self.random.f64());
         self.mode = Mode::Probing { class, until, attempt };
         Settlement { transition: self.fail(error, now), ..Settlement::default() }

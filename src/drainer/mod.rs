@@ -33,7 +33,7 @@ use crate::queue::handle::Handle;
 use crate::queue::sequence_set::SequenceSet;
 use batch::{Limits, Record, pack};
 use dispatch::{Batch, Dispatcher, Step};
-use settle::{CallError, EntryVerdict, ErrorClass, Settlement, Transition, advice};
+use settle::{CallError, EntryVerdict, ErrorClass, Settlement, Transition, advice, on_the_way};
 
 /// Where records go. Implemented by Kinesis, the directory, and the scripts of the tests.
 pub trait RecordSink: Send + Sync {
@@ -193,8 +193,12 @@ impl Drainer {
                     }
                     ErrorClass::Blocked | ErrorClass::Poison => {
                         let advice = advice(&failure.code);
+                        let what = match on_the_way(&failure.code) {
+                            true => "the way to the sink is barred",
+                            false => "the sink refuses the gateway",
+                        };
                         error!(error_class = class, error = %failure, queued,
-                            "the sink refuses the gateway: {advice}; everything is kept, trying again slowly");
+                            "{what}: {advice}; everything is kept, trying again slowly");
                     }
                 }
                 self.failing.send_replace(Some(failure));

@@ -36,6 +36,13 @@ pub struct CallError {
     pub message: String,
 }
 
+impl CallError {
+    /// Whether it does not pass by itself.
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self.class, ErrorClass::Blocked | ErrorClass::Poison)
+    }
+}
+
 /// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,7 +125,23 @@ pub fn untyped(http_status: u16) -> (ErrorClass, &'static str) {
 
 /// Whether a refusal may be of the identity, so that another one is worth a try.
 pub fn doubts_identity(code: &str) -> bool {
-    !(code.starts_with("KMS") || ["ResourceNotFoundException", "NotKinesis"].contains(&code))
+    !(code.starts_with("KMS") || code == "ResourceNotFoundException" || on_the_way(code))
+}
+
+/// Whether a failure is of the way to the sink: the sink itself has not spoken.
+pub fn on_the_way(code: &str) -> bool {
+    [
+        "NetworkSettings",
+        "UntrustedCertificate",
+        "CertificateExpired",
+        "CertificateNotYetValid",
+        "CertificateForAnotherName",
+        "NetworkLoginRequired",
+        "NotKinesis",
+        "ProxyAuthenticationRequired",
+        "RequestTooLarge",
+    ]
+    .contains(&code)
 }
 
 /// What an answer came to.

@@ -81,7 +81,7 @@ fn what_the_daemon_and_the_demo_write_is_their_owners_alone() {
     std::fs::write(&file, "").unwrap();
     [(&day, 0o755), (&file, 0o644)].into_iter().for_each(|(path, mode)| set_mode(path, mode));
 
-    let daemon = Daemon::start_by(careless_command(folder.path(), NO_BUS), folder.path(), NO_BUS);
+    let daemon = Daemon::start_as(careless_command(folder.path(), NO_BUS), folder.path(), NO_BUS);
     daemon.wait_delivered(100);
     assert_eq!(mode(&folder.path().join("queue.sock")), 0o600);
     daemon.stop();

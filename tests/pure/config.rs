@@ -43,6 +43,7 @@ fn each_mistake_names_the_source_the_key_what_was_found_and_what_is_allowed() {
             &["kinesis.stream", "directory.path", "keep one"],
         ),
         ("[kinesis]\nendpoint = \"localhost\"", &["kinesis.endpoint", "localhost", "https://"]),
+        ("[kinesis]\ncredential_timeout = \"0s\"", &["kinesis.credential_timeout", "found 0s", "1s to 10m"]),
         ("[[sensor]]\nid = \"a\"", &["sensor", "`address` or `name`", "scan"]),
         ("[[sensor]]\nid = \"a b\"\nname = \"x\"", &["sensor", "`a b` is no name", "letters"]),
         (

@@ -172,6 +172,30 @@ fn after_a_failure_claims_go_back_to_the_queue_and_one_call_probes() {
 }
 
 #[test]
+fn what_needs_a_person_is_said_again_when_it_is_something_else_and_what_passes_is_not() {
+    let failure = |class, code: &str| CallError { class, code: code.into(), message: String::new() };
+    let mut dispatcher = dispatcher(DrainOrder::OldestFirst);
+    let mut now = Duration::ZERO;
+    let mut batch = fetch_and_send(&mut dispatcher, vec![item("a", 1)]);
+    for (class, code, said) in [
+        (ErrorClass::Transient, "Timeout", true),
+        (ErrorClass::Transient, "NameUnanswered", false),
+        (ErrorClass::Blocked, "UntrustedCertificate", true),
+        (ErrorClass::Blocked, "UntrustedCertificate", false),
+        (ErrorClass::Blocked, "AccessDeniedException", true),
+        (ErrorClass::Transient, "Timeout", true),
+    ] {
+        let settlement = dispatcher.handle_answer(batch, Err(failure(class, code)), now);
+        assert_eq!(settlement.transition.is_some(), said, "{code}");
+        now += Duration::from_secs(120);
+        assert!(matches!(dispatcher.poll(now), Step::Fetch(_)));
+        dispatcher.handle_fetched(packed(vec![item("a", 1)], 500), true, now);
+        let Step::Send(next) = dispatcher.poll(now) else { panic!("it tries again") };
+        batch = next;
+    }
+}
+
+#[test]
 fn an_answer_with_too_few_verdicts_accepts_only_what_it_names() {
     let mut dispatcher = dispatcher(DrainOrder::OldestFirst);
     let batch = fetch_and_send(&mut dispatcher, vec![item("a", 1), item("b", 2)]);

@@ -81,7 +81,7 @@ fn a_store_set_aside_comes_back_whole_under_its_old_ids_and_once() {
     let opened = open(&folder);
     let aside = opened.set_aside.clone().unwrap();
     assert_eq!(aside.readable, READINGS - 1_000);
-    assert_eq!(set_aside(&folder).unwrap(), [aside.path.clone()]);
+    assert_eq!(set_aside(&folder).unwrap(), std::slice::from_ref(&aside.path));
     assert_eq!(opened.queue.missing().count(), READINGS - 1_000);
     opened.queue.append(&[reading("a", READINGS)]).unwrap();
     let fresh = all_ids(&opened.queue);

@@ -38,6 +38,7 @@ fn furnished(mut command: Command, folder: &Path, bus: &str) -> Command {
         .env("MALLOC_ARENA_MAX", "1")
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .env_remove("AWS_CA_BUNDLE")
         .env_remove("JOURNAL_STREAM")
         .stdin(Stdio::null());
     command
@@ -53,10 +54,11 @@ pub fn configure(folder: &Path, config: &str) {
 impl Daemon {
     /// Starts it in `folder`; its log is appended to `folder/log`.
     pub fn start(folder: &Path, bus: &str) -> Self {
-        Self::start_by(command(folder, bus), folder, bus)
+        Self::start_as(command(folder, bus), folder, bus)
     }
 
-    pub fn start_by(mut command: Command, folder: &Path, bus: &str) -> Self {
+    /// The same, as a variation of [`command`].
+    pub fn start_as(mut command: Command, folder: &Path, bus: &str) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
         let child = command.arg("run").stderr(log).spawn().unwrap();
         Self { child, folder: folder.to_owned(), bus: bus.to_owned() }

@@ -82,6 +82,7 @@ struct State {
     entry_failure_rate: f64,
     random: Option<fastrand::Rng>,
     poison: Option<String>,
+    body_bytes_max: Option<usize>,
     down: bool,
     next_number: u64,
 }
@@ -147,6 +148,11 @@ impl FakeKinesis {
     /// Calls with an entry that contains this text are refused with a ValidationException.
     pub fn refuse_lines_with(&self, text: &str) {
         self.lock().poison = Some(text.to_owned());
+    }
+
+    /// Requests with a larger body get the 413 of a proxy.
+    pub fn refuse_larger_than(&self, bytes: usize) {
+        self.lock().body_bytes_max = Some(bytes);
     }
 
     /// While down, every connection is cut.
@@ -219,6 +225,7 @@ async fn answer(
         match &fault {
             Some(Fault::Reset) => return Err(Cut),
             Some(Fault::Error(status, code)) => return Ok(error(*status, code)),
+            _ if state.body_bytes_max.is_some_and(|max| body.len() > max) => return Ok(too_large()),
             _ => {}
         }
         (fault.clone(), put_records(&body, &mut state, &options, fault.as_ref()))
@@ -246,6 +253,7 @@ struct PutRecords<'a> {
 struct Entry<'a> {
     data: &'a str,
     partition_key: &'a str,
+    explicit_hash_key: Option<&'a str>,
 }
 
 fn put_records(
@@ -257,6 +265,10 @@ fn put_records(
     let put: PutRecords<'_> = serde_json::from_slice(body).expect("the SDK sends PutRecords as JSON");
     assert!(!put.stream_name.is_empty());
     assert!(put.records.len() <= 500, "a call has at most 500 entries");
+    if put.records.iter().any(|entry| entry.explicit_hash_key.is_some()) {
+        // The probe's, which no stream has.
+        return error(400, "InvalidArgumentException");
+    }
     let decode =
         |entry: &Entry<'_>| base64::prelude::BASE64_STANDARD.decode(entry.data).expect("data is base64");
     let entries: Vec<(Vec<u8>, &str)> = put.records.iter().map(|e| (decode(e), e.partition_key)).collect();
@@ -361,6 +373,15 @@ fn delay_ms(line: &[u8]) -> i64 {
 
 fn error(status: u16, code: &str) -> Response<Full<Bytes>> {
     json(status, format!(r#"{{"__type":"{code}","message":"as scripted"}}"#))
+}
+
+fn too_large() -> Response<Full<Bytes>> {
+    let body = Full::new(Bytes::from("<html>413</html>"));
+    Response::builder()
+        .status(413)
+        .header("content-type", "text/html")
+        .body(body)
+        .expect("the parts are right")
 }
 
 fn json(status: u16, body: String) -> Response<Full<Bytes>> {

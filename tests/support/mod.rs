@@ -4,6 +4,7 @@
 pub mod daemon;
 pub mod draining;
 pub mod fake_kinesis;
+pub mod middlebox;
 pub mod mock_bus;
 pub mod process;
 

@@ -1,0 +1,199 @@
+//! Keys from a `credential_process`: slow, hanging, failing, and behind a role.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::daemon::{Daemon, command, configure};
+use crate::support::draining::open;
+use crate::support::fake_kinesis::{FakeKinesis, Options};
+use crate::support::middlebox::Middlebox;
+use crate::support::mock_bus::MockBus;
+use crate::support::{measurement, reading, wait_for};
+
+const NO_BUS: &str = "unix:path=/nonexistent";
+const WATCH: &str = "C0:FF:EE:00:00:01";
+/// What a helper writes.
+const ANSWER: &str = r#"echo '{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "s"}'"#;
+
+struct Gateway {
+    folder: tempfile::TempDir,
+    fake: FakeKinesis,
+}
+
+impl Gateway {
+    /// Gets its keys from a helper that is this shell script; `runs` beside it gets a line each time.
+    fn new(script: &str, more_config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = FakeKinesis::start(Options::default());
+        let kinesis = format!("[kinesis]\nstream = \"s\"\nendpoint = \"{}\"", fake.endpoint());
+        configure(folder.path(), &format!("{kinesis}\n{more_config}"));
+        let gateway = Self { folder, fake };
+        let runs = gateway.path("runs");
+        let text = format!("#!/bin/sh\necho $$ >>{}\n{script}\n", runs.display());
+        std::fs::write(gateway.path("helper.sh"), text).unwrap();
+        std::fs::set_permissions(gateway.path("helper.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(&runs, "").unwrap();
+        gateway.profiles(&format!("[default]\n{}", gateway.helper()));
+        gateway
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn helper(&self) -> String {
+        format!("credential_process = {} --pin hush", self.path("helper.sh").display())
+    }
+
+    fn profiles(&self, text: &str) {
+        std::fs::write(self.path("aws-config"), text).unwrap();
+    }
+
+    fn command(&self, bus: &str) -> Command {
+        let mut command = command(self.folder.path(), bus);
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        command.env("AWS_CONFIG_FILE", self.path("aws-config"));
+        command
+    }
+
+    fn queue(&self, readings: u64) {
+        let queue = open(&self.path("queue"));
+        (0..readings).for_each(|second| _ = queue.append(&[reading("a", second)]).unwrap());
+    }
+
+    fn run(&self, bus: &str) -> Daemon {
+        Daemon::start_as(self.command(bus), self.folder.path(), bus)
+    }
+
+    /// The processes that wrote their number into `runs`.
+    fn runs(&self) -> Vec<u32> {
+        let text = std::fs::read_to_string(self.path("runs")).unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    fn alive(&self) -> usize {
+        let runs = |pid: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
+        };
+        self.runs().iter().filter(|pid| runs(pid)).count()
+    }
+}
+
+#[test]
+fn a_helper_that_hangs_is_one_at_a_time_named_and_killed_with_all_it_started() {
+    const LIMITS: &str = "credential_timeout = \"2s\"\n[drain]\nrequest_timeout = \"1s\"";
+    // Itself and a child of its: both hang.
+    let script = "sleep 1000 & echo $! >>\"$(dirname \"$0\")/runs\"; sleep 1000";
+    let gateway = Gateway::new(script, LIMITS);
+    gateway.queue(3);
+    let daemon = gateway.run(NO_BUS);
+    daemon.wait_log("`helper.sh` did not answer within 2s and was killed");
+    wait_for("four runs", Duration::from_secs(60), || {
+        assert!(gateway.alive() <= 2, "one helper and its child at a time");
+        (gateway.runs().len() >= 8).then_some(())
+    });
+    let log = daemon.log();
+    assert!(log.contains("`helper.sh` has not answered for"), "{log}");
+    assert_eq!(log.matches("was killed").count(), 1, "said once: {log}");
+    assert!(!log.contains("hush"), "arguments may be secret: {log}");
+    wait_for("a run in the middle", Duration::from_secs(60), || (gateway.alive() == 2).then_some(()));
+    daemon.stop();
+    wait_for("the end of all helpers", Duration::from_secs(5), || (gateway.alive() == 0).then_some(()));
+}
+
+#[test]
+fn a_helper_that_takes_longer_than_a_call_is_waited_for_and_run_once() {
+    let script = format!("sleep 4; {ANSWER}");
+    let gateway = Gateway::new(&script, "[drain]\nrequest_timeout = \"1s\"");
+    let output = gateway.command(NO_BUS).args(["check", "--online"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("ok    sink"), "{said}");
+    std::fs::write(gateway.path("runs"), "").unwrap();
+    gateway.queue(3);
+    let daemon = gateway.run(NO_BUS);
+    daemon.wait_delivered(3);
+    assert_eq!((gateway.runs().len(), gateway.fake.seen(|seen| seen.lines.len())), (1, 3));
+    daemon.stop();
+}
+
+#[test]
+fn a_helper_that_fails_is_named_with_its_last_words_and_answers_that_are_none_too() {
+    for (script, words) in [
+        ("echo no card in the reader >&2; exit 3", "exit status: 3: no card in the reader"),
+        ("echo hello", "not a JSON object"),
+        (r#"echo '{"Version": 2}'"#, "no `Version` of 1"),
+        (r#"echo '{"Version": 1, "AccessKeyId": "A"}'"#, "no `SecretAccessKey`"),
+        ("yes", "more than 64 KiB"),
+    ] {
+        let gateway = Gateway::new(script, "");
+        let output = gateway.command(NO_BUS).args(["check", "--online"]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("`helper.sh` failed") && said.contains(words), "{said}");
+        assert!(!said.contains("hush"), "{said}");
+    }
+}
+
+#[test]
+fn keys_go_on_while_they_are_valid_though_their_renewal_hangs() {
+    const VALID: Duration = Duration::from_secs(40);
+    let valid_s = VALID.as_secs();
+    let script = format!(
+        r#"[ $(wc -l <"$(dirname "$0")/runs") -gt 1 ] && sleep 1000
+end=$(date -u -d '+{valid_s} seconds' +%FT%TZ)
+echo '{{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "s", "Expiration": "'$end'"}}'"#
+    );
+    let mut bus = MockBus::start();
+    bus.tell(&format!("sensor {WATCH} Watch"));
+    let limits = format!("credential_timeout = \"2s\"\n[[sensor]]\nid = \"a\"\naddress = \"{WATCH}\"");
+    let gateway = Gateway::new(&script, &limits);
+    let daemon = gateway.run(&bus.address());
+    bus.wait_subscribed(WATCH);
+    bus.notify(WATCH, &measurement(70).encode());
+    daemon.wait_delivered(1);
+    let loaded = Instant::now();
+    let mut sent = 1;
+    while !daemon.log().contains("was killed") {
+        bus.notify(WATCH, &measurement(70).encode());
+        sent += 1;
+        daemon.wait_delivered(sent);
+        assert!(loaded.elapsed() < VALID, "renewal begins half-way: {}", daemon.log());
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    bus.notify(WATCH, &measurement(70).encode());
+    daemon.wait_delivered(sent + 1);
+    daemon.wait_log("cannot be renewed");
+    assert!(!daemon.log().contains("the sink cannot be reached"), "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_role_is_assumed_with_the_keys_of_a_helper_wherever_the_profile_names_it() {
+    const ROLE: &str = "role_arn = arn:aws:iam::123456789012:role/gateway\n";
+    const STS: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
+        <Credentials><AccessKeyId>A</AccessKeyId><SecretAccessKey>S</SecretAccessKey><SessionToken>T</SessionToken>\
+        <Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>";
+    let gateway = Gateway::new(ANSWER, "");
+    let helper = gateway.helper();
+    for profiles in [
+        format!("[default]\n{ROLE}source_profile = base\n[profile base]\n{helper}\n"),
+        format!("[default]\n{ROLE}source_profile = default\n{helper}\n"),
+        format!(
+            "[default]\n{ROLE}source_profile = middle\n[profile middle]\n{ROLE}source_profile = base\n\
+                 [profile base]\n{helper}\n"
+        ),
+    ] {
+        let sts = Middlebox::portal("200 OK", "Content-Type: text/xml\r\n", STS);
+        std::fs::write(gateway.path("runs"), "").unwrap();
+        gateway.profiles(&profiles);
+        let mut check = gateway.command(NO_BUS);
+        check.env("AWS_ENDPOINT_URL_STS", format!("http://{}", sts.address));
+        let output = check.args(["check", "--online"]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("ok    sink"), "{profiles}: {said}");
+        assert_eq!(sts.seen().len(), profiles.matches("role_arn").count(), "{profiles}");
+        assert_eq!(gateway.runs().len(), 1, "{profiles}");
+    }
+}
