@@ -33,7 +33,18 @@ fn each_foreign_world_is_named_in_one_place() {
     for (words, place) in [
         (&["bluer::", "use bluer"][..], "src/ble/bluez/"),
         (&[" ::sled", "use sled"], "src/queue/sled.rs"),
-        (&["aws_sdk_kinesis", "aws_config", "aws_smithy", "rustls::"], "src/drainer/kinesis/"),
+        (
+            &[
+                "aws_sdk_kinesis",
+                "aws_config",
+                "aws_smithy",
+                "aws_types",
+                "aws_runtime",
+                "aws_credential",
+                "rustls::",
+            ],
+            "src/drainer/kinesis/",
+        ),
         (&["sd_notify"], "src/service_manager.rs"),
         (&["tracing_subscriber", "tracing_journald"], "src/telemetry.rs"),
         (&["hyper::", "hyper_", "aws_sigv4"], "packaging/cloud/indexer/src/opensearch.rs"),
