@@ -102,13 +102,13 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static> From<E> for Fa
     }
 }
 
-/// Runs a command on one thread, with others aside for what blocks (the queue, name lookups): no task
+/// Runs a command on one thread, with others aside for what blocks (the queue; no part of the network): no task
 /// computes for long, and a wake-up across threads costs more than most of what they do.
 fn block_on<T>(command: impl Future<Output = T>) -> T {
-    /// The queue takes two, a control request and the clock one each; the rest is for name lookups,
-    /// which cannot be cut short where the network swallows them.
+    /// The queue takes two, a control request and the clock one each; the rest is for requests that come
+    /// at once.
     const BLOCKING_MAX: usize = 16;
-    /// A lookup that hangs does not hold up the end.
+    /// What hangs aside does not hold up the end.
     const LEFT_BEHIND_MAX: Duration = Duration::from_secs(2);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_MAX)
