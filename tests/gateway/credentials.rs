@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use hr_gateway::queue::ReadingQueue;
+
 use crate::support::daemon::{Daemon, command, configure};
 use crate::support::draining::open;
 use crate::support::fake_kinesis::{FakeKinesis, Options};

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
+use hr_gateway::queue::ReadingQueue;
+
 use crate::support::daemon::{Daemon, command, configure};
 use crate::support::draining::open;
 use crate::support::fake_kinesis::{FakeKinesis, Options};
