@@ -166,7 +166,7 @@ impl Look {
         }
         if !self.flipped && self.flips_sought < FLIPS_SOUGHT_MAX {
             self.flips_sought += 1;
-            self.flipped = bytes.get(from..).is_some_and(|rest| message_lacks_one_bit(rest, segment.number));
+            self.flipped = message_lacks_one_bit(bytes, from, segment.number);
         }
     }
 
