@@ -1,23 +1,44 @@
-//! Time on a machine without a battery clock.
+//! Time on a machine without a battery clock, or whose clock is set while it runs.
 //!
 //! A Pi boots in the past. So every reading keeps its boot id and time since boot beside the wall
 //! clock ([`Moment`]), and once the clock is synchronized the boot gets an [`Anchor`]: from then on,
-//! also after later boots, that boot's readings are sent with the corrected time. [`resolve`] is the
-//! pure part; [`SystemClock`] is the thin one.
+//! also after later boots, that boot's readings are sent with the corrected time.
+//!
+//! What must hold:
+//! * How long something took is told by time since boot, which nobody can set. The wall clock says when.
+//! * Within one boot, wall clock minus time since boot names the clock: slewing moves both alike (both are
+//!   disciplined by the kernel), so only a set clock changes it. By more than [`STEP_MS`] it is another
+//!   clock, and nobody knows whether that one is right until the system says so again
+//!   ([`Discipline`]). What was taken before it was set stays as it was vouched for.
+//! * A gap's start and end are on one time line, that of its end ([`span_start`]): never negative, never
+//!   longer than anybody knows it to be.
+//!
+//! All here is pure; [`SystemClock`] is the thin part.
+
+mod discipline;
+#[cfg(feature = "daemon")]
+mod system;
 
 use serde::{Deserialize, Serialize};
 
 use crate::reading::{BootId, Moment};
+pub use discipline::{Discipline, Look};
+#[cfg(feature = "daemon")]
+pub use system::{Synchronization, SystemClock, Vouched, boottime};
+
+/// The wall clock was set if it moved by more against time since boot. A leap second moves it by one
+/// second, and is right.
+pub const STEP_MS: u64 = 1_500;
 
 /// How far a reading's `timestamp` can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockQuality {
-    /// The wall clock was synchronized when the reading was taken.
+    /// The wall clock was synchronized when the reading was taken, and had not been set since.
     Synchronized,
     /// It was not, but was later in the same boot; the time stamp was computed back.
     Corrected,
-    /// It never was in that boot: the time stamp is what the wall clock said.
+    /// It was not later in that boot either: the time stamp is what the wall clock said.
     Unsynchronized,
 }
 
@@ -26,11 +47,27 @@ pub enum ClockQuality {
 pub struct Anchor {
     /// The boot it holds for.
     pub boot: BootId,
-    /// Wall clock minus time since boot, milliseconds, when the clock was first seen synchronized.
+    /// Wall clock minus time since boot, milliseconds, when the clock was last found synchronized.
     pub offset_ms: i64,
+    /// Time since boot when that was, milliseconds: it holds for what was taken before. Stored apart, as
+    /// stores of older versions have none: there it holds for the whole boot.
+    #[serde(skip, default = "whole_boot")]
+    pub boottime_ms: u64,
 }
 
-/// Most anchors a store keeps, newest last. A boot leaves one only if it began with a wrong clock.
+fn whole_boot() -> u64 {
+    u64::MAX
+}
+
+impl Anchor {
+    /// Whether it tells the time of `moment`: taken before, or by the very clock that was found right.
+    fn holds_for(&self, moment: &Moment) -> bool {
+        let before = moment.boottime_ms <= self.boottime_ms;
+        self.boot == moment.boot && (before || moment.offset_ms().abs_diff(self.offset_ms) <= STEP_MS)
+    }
+}
+
+/// Most anchors a store keeps, newest last; a boot has one.
 pub const ANCHORS_MAX: usize = 64;
 
 /// The wall time to send for `moment`, milliseconds since 1970, and how far to trust it.
@@ -38,7 +75,7 @@ pub fn resolve(moment: &Moment, anchors: &[Anchor]) -> (i64, ClockQuality) {
     if moment.synchronized {
         return (moment.wall_ms, ClockQuality::Synchronized);
     }
-    match anchors.iter().rfind(|anchor| anchor.boot == moment.boot) {
+    match anchors.iter().rfind(|anchor| anchor.holds_for(moment)) {
         Some(anchor) => {
             let since_boot = i64::try_from(moment.boottime_ms).unwrap_or(i64::MAX);
             (since_boot.saturating_add(anchor.offset_ms), ClockQuality::Corrected)
@@ -47,128 +84,21 @@ pub fn resolve(moment: &Moment, anchors: &[Anchor]) -> (i64, ClockQuality) {
     }
 }
 
-#[cfg(feature = "daemon")]
-pub use system::{Synchronization, SystemClock, boottime};
-
-#[cfg(feature = "daemon")]
-mod system {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-    use rustix::time::{ClockId, clock_gettime};
-
-    use super::Anchor;
-    use crate::reading::{BootId, Moment};
-
-    /// How long `timedated` may take to answer; it is started by D-Bus when asked.
-    const TIMEDATE_TIMEOUT: Duration = Duration::from_secs(5);
-
-    /// The wall clock was set if it moved so far against time since boot; less is slewing.
-    const STEP_MS: u64 = 1_000;
-
-    /// Where the answer to "is the clock synchronized?" comes from.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
-    #[serde(rename_all = "kebab-case")]
-    pub enum Synchronization {
-        /// systemd: the flag of timesyncd, else `NTPSynchronized` of timedated (which asks the kernel,
-        /// so chrony and ntpd count too).
-        #[default]
-        System,
-        /// The machine's clock is right by other means (a battery clock, GPS, a container's host).
-        Trusted,
+/// The wall time at which a span began that lasted from `start` to `end`, on the time line of its end.
+///
+/// Within one boot it is as long as time since boot says. Across boots the wall clock says it, if both
+/// ends go by one that is known to be right, or neither does, and if it can be true: the machine was
+/// started in between. Otherwise nobody knows how long it was off, and the span is told from the start
+/// of the machine on.
+pub fn span_start(start: &Moment, end: &Moment, anchors: &[Anchor]) -> i64 {
+    let (end_ms, end_quality) = resolve(end, anchors);
+    let back = |ms: u64| end_ms.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX));
+    if start.boot == end.boot {
+        return back(end.boottime_ms.saturating_sub(start.boottime_ms));
     }
-
-    /// Reads the machine's clocks. Clones share what is known of the synchronization.
-    #[derive(Debug, Clone)]
-    pub struct SystemClock {
-        boot: BootId,
-        synchronized: Arc<AtomicBool>,
-        /// Noted, and seen at the last look.
-        noted_offsets_ms: Arc<(AtomicI64, AtomicI64)>,
-    }
-
-    impl SystemClock {
-        /// A clock that counts as unsynchronized until it is [confirmed](Self::confirm), or from the start with [`Synchronization::Trusted`].
-        pub fn new(source: Synchronization) -> std::io::Result<Self> {
-            let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-            let boot = u128::from_str_radix(&text.trim().replace('-', ""), 16)
-                .map_err(|_| std::io::Error::other("the kernel's boot_id is not a UUID"))?;
-            let trusted = source == Synchronization::Trusted;
-            let clock = Self {
-                boot: BootId(boot),
-                synchronized: Arc::new(AtomicBool::new(trusted)),
-                noted_offsets_ms: Arc::default(),
-            };
-            clock.note_offset();
-            clock.note_offset();
-            Ok(clock)
-        }
-
-        /// Now.
-        pub fn now(&self) -> Moment {
-            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-            Moment {
-                boot: self.boot,
-                boottime_ms: boottime().as_millis() as u64,
-                wall_ms: wall.as_millis() as i64,
-                synchronized: self.synchronized.load(Ordering::Relaxed),
-            }
-        }
-
-        /// Asks the system once, blocking for up to 5 s. When the clock has become synchronized, returns the
-        /// boot's anchor, to be stored before that is [confirmed](Self::confirm).
-        pub fn ask_system(&self) -> Option<Anchor> {
-            let became = !self.is_synchronized() && system_is_synchronized();
-            became.then(|| Anchor { boot: self.boot, offset_ms: self.now().offset_ms() })
-        }
-
-        /// From now on the clock counts as synchronized.
-        pub fn confirm(&self) {
-            self.synchronized.store(true, Ordering::Relaxed);
-        }
-
-        /// Wall clock minus time since boot, milliseconds, of the clock that readings go by: as it is if it
-        /// is synchronized, and before that as last [noted](Self::note_offset).
-        pub fn offset_ms(&self) -> i64 {
-            match self.is_synchronized() {
-                true => self.now().offset_ms(),
-                false => self.noted_offsets_ms.0.load(Ordering::Relaxed),
-            }
-        }
-
-        /// Whether the clock, not known to be synchronized, was set since it was noted.
-        pub fn was_set(&self) -> bool {
-            !self.is_synchronized() && self.now().offset_ms().abs_diff(self.offset_ms()) > STEP_MS
-        }
-
-        /// Looks at the clock, and takes what was seen at the look before as noted: who sets a clock needs a
-        /// moment to say that it is synchronized.
-        pub fn note_offset(&self) {
-            let seen = self.noted_offsets_ms.1.swap(self.now().offset_ms(), Ordering::Relaxed);
-            self.noted_offsets_ms.0.store(seen, Ordering::Relaxed);
-        }
-
-        /// Whether the wall clock is known to be right.
-        pub fn is_synchronized(&self) -> bool {
-            self.synchronized.load(Ordering::Relaxed)
-        }
-    }
-
-    /// Time since boot, suspended or not.
-    pub fn boottime() -> Duration {
-        let time = clock_gettime(ClockId::Boottime);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-    }
-
-    fn system_is_synchronized() -> bool {
-        use dbus::blocking::stdintf::org_freedesktop_dbus::Properties;
-        if std::path::Path::new("/run/systemd/timesync/synchronized").exists() {
-            return true;
-        }
-        let Ok(bus) = dbus::blocking::Connection::new_system() else { return false };
-        bus.with_proxy("org.freedesktop.timedate1", "/org/freedesktop/timedate1", TIMEDATE_TIMEOUT)
-            .get("org.freedesktop.timedate1", "NTPSynchronized")
-            .unwrap_or(false)
-    }
+    let (start_ms, start_quality) = resolve(start, anchors);
+    let known = |quality| quality != ClockQuality::Unsynchronized;
+    let started_ms = back(end.boottime_ms);
+    let comparable = known(start_quality) == known(end_quality);
+    if comparable && start_ms <= started_ms { start_ms } else { started_ms }
 }

@@ -14,6 +14,7 @@
 //! A gateway that begins anew with another configuration leaves its [`Source`] running: no link is cut for
 //! it, and what arrives meanwhile waits.
 
+mod clock_watch;
 mod heartbeat;
 
 use std::collections::BTreeMap;

@@ -101,6 +101,11 @@ impl Tracker {
             Some(false) => _ = track.no_contact_since.get_or_insert(taken),
             _ => track.no_contact_since.take().into_iter().for_each(|since| gap(GapReason::NoContact, since)),
         }
+        // Also where the clock counts as right on both sides of it: the time stamps between which it was
+        // set are not on one time line.
+        if let Some(last) = track.last.filter(|last| taken.was_set_since(last)) {
+            track.unsynchronized_since.get_or_insert(last);
+        }
         match taken.synchronized {
             false => _ = track.unsynchronized_since.get_or_insert(taken),
             true => track

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::STEP_MS;
 use crate::heart_rate::HeartRateMeasurement;
 
 /// Longest name of a gateway or sensor, bytes. A partition key may have 256; 64 is enough for people.
@@ -155,14 +156,21 @@ impl Moment {
         self.wall_ms.saturating_sub(i64::try_from(self.boottime_ms).unwrap_or(i64::MAX))
     }
 
+    /// Whether the wall clock was set between the two.
+    pub fn was_set_since(&self, earlier: &Moment) -> bool {
+        self.boot == earlier.boot && self.offset_ms().abs_diff(earlier.offset_ms()) > STEP_MS
+    }
+
     /// Milliseconds from `earlier` to `self`: by the boot clock within one boot, by the wall clock
-    /// across boots, where both were synchronized; `None` where nobody can know.
+    /// across boots, where both were synchronized and it is no less than the time since the later boot;
+    /// `None` where nobody can know.
     pub fn ms_since(&self, earlier: &Moment) -> Option<u64> {
         if self.boot == earlier.boot {
             return Some(self.boottime_ms.saturating_sub(earlier.boottime_ms));
         }
         let known = self.synchronized && earlier.synchronized;
-        known.then(|| u64::try_from(self.wall_ms - earlier.wall_ms).unwrap_or(0))
+        let ms = u64::try_from(self.wall_ms.saturating_sub(earlier.wall_ms)).ok();
+        ms.filter(|ms| known && *ms >= self.boottime_ms)
     }
 }
 
@@ -200,7 +208,7 @@ pub enum GapReason {
     NoContact,
     /// The daemon was not running.
     GatewayDown,
-    /// The wall clock was not synchronized; the span's readings carry estimated time.
+    /// The wall clock was not synchronized, or it was set; the span's readings carry estimated time.
     ClockUnsynchronized,
     /// The queue was full and readings made room.
     Evicted,

@@ -55,7 +55,8 @@ pub struct WireRecord<'a> {
     /// Why there were no readings; gap records only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_reason: Option<GapReason>,
-    /// When the gap began, as `timestamp`; gap records only.
+    /// When the gap began, on the time line of its end: never after it. Within one boot the two are as far
+    /// apart as it lasted, though the clock was set meanwhile. Gap records only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_start: Option<Cow<'a, str>>,
     /// When it ended; gap records only.
@@ -112,7 +113,7 @@ pub fn write_line(item: &Item, envelope: &Envelope, out: &mut Vec<u8>) {
                 measurement.rr_intervals.iter().map(|rr: &RrInterval| rr.as_ms()).collect();
         }
         Body::Gap(gap) => {
-            let (start_ms, _) = clock::resolve(&gap.start, &envelope.anchors);
+            let start_ms = clock::span_start(&gap.start, &item.taken, &envelope.anchors);
             record.gap_reason = Some(gap.reason);
             record.gap_start = Some(Timestamp::from_ms(start_ms).as_str().to_owned().into());
             record.gap_end = Some(timestamp.as_str().into());

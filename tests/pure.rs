@@ -2,6 +2,8 @@
 
 #[path = "pure/calls.rs"]
 mod calls;
+#[path = "pure/clock.rs"]
+mod clock;
 #[path = "pure/config.rs"]
 mod config;
 #[path = "pure/corpus.rs"]

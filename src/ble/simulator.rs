@@ -16,9 +16,6 @@ use crate::clock::SystemClock;
 use crate::heart_rate::{HeartRateMeasurement, RrInterval};
 use crate::reading::{BootId, Moment, SensorId};
 
-/// Where the simulated time since boot begins: far enough from 0 for any recording to lie before it.
-const BOOTTIME_BASE: Duration = Duration::from_secs(366 * 86_400);
-
 /// One or more simulated watches.
 pub struct Simulator {
     /// Their names.
@@ -108,7 +105,7 @@ impl Timeline {
         let base = Moment {
             // Its own, made-up boot: simulated time must never be corrected by the machine's.
             boot: BootId(fastrand::u128(..)),
-            boottime_ms: BOOTTIME_BASE.as_millis() as u64,
+            boottime_ms: 0,
             wall_ms: now.wall_ms - ahead.as_millis() as i64,
             synchronized: now.synchronized,
         };

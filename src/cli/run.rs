@@ -26,6 +26,7 @@ use crate::queue::handle::Handle;
 use crate::queue::rescued::Rescuer;
 use crate::queue::witness::{Finding, WentBack};
 use crate::queue::{QueueError, ReadingQueue};
+use crate::reading::Moment;
 use crate::telemetry::{self, Filter};
 use crate::{control, service_manager};
 
@@ -74,6 +75,7 @@ async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode
     let mut signals = Signals { interrupts: Interrupts::new()?, hangup: signal(SignalKind::hangup())? };
     let clock = SystemClock::new(first.config().clock.synchronization)?;
     let open = open_soon(&first).await?;
+    clock.resume(open.queue.ledger().await.rows.values().filter_map(|row| row.last.map(Moment::from)));
     let mut life = Life { validated: first, open, clock };
     let mut sensors = Sensors::start(&life);
     loop {

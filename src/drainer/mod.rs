@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, boottime};
 use crate::config::DrainOrder;
 use crate::fault;
 use crate::queue::QueueError;
@@ -45,7 +45,7 @@ pub trait RecordSink: Send + Sync {
 /// What the drainer shows of itself to the status line and the watchdog.
 #[derive(Debug, Default)]
 pub struct DrainerView {
-    /// Wall clock of the last acceptance, milliseconds since 1970; 0 for none yet.
+    /// When the last acceptance was, milliseconds since boot; 0 for none yet.
     pub last_accepted_ms: AtomicU64,
     /// Items accepted since the start.
     pub accepted: AtomicU64,
@@ -122,9 +122,6 @@ impl Drainer {
     }
 
     async fn fetch(&self, claimed: SequenceSet, items_max: usize) -> Result<(Vec<Record>, bool), QueueError> {
-        if self.clock.was_set() {
-            look_at_clock(&self.clock, &self.queue).await?;
-        }
         let clock_offset_ms = self.clock.offset_ms();
         let readings_max = self.limits.record_readings_max;
         let packed = self.queue.fetch(self.order, claimed, items_max, move |items, envelope| {
@@ -168,8 +165,7 @@ impl Drainer {
     }
 
     fn note_accepted(&self, items: u64) {
-        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        self.view.last_accepted_ms.store(wall.as_millis() as u64, Ordering::Relaxed);
+        self.view.last_accepted_ms.store(boottime().as_millis() as u64, Ordering::Relaxed);
         self.view.accepted.fetch_add(items, Ordering::Relaxed);
     }
 
@@ -205,16 +201,6 @@ impl Drainer {
             }
         }
     }
-}
-
-/// Asks the system once whether the clock is synchronized; for up to 5 s. When it has become so, the boot's
-/// anchor is stored first: who sees a synchronized clock finds it. Returns whether it has.
-pub async fn look_at_clock(clock: &SystemClock, queue: &Handle) -> Result<bool, QueueError> {
-    let asked = clock.clone();
-    let Some(anchor) = blocking(move || asked.ask_system()).await else { return Ok(false) };
-    let kept = queue.add_anchor(anchor).await;
-    clock.confirm();
-    kept.map(|()| true)
 }
 
 /// Runs a blocking call off the async threads.

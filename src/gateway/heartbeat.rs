@@ -5,22 +5,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use crate::clock::SystemClock;
+use super::clock_watch::ClockWatch;
+use crate::clock::{SystemClock, boottime};
+use crate::drainer::DrainerView;
 use crate::drainer::settle::{CallError, ErrorClass};
-use crate::drainer::{DrainerView, look_at_clock};
 use crate::queue::handle::Handle;
 use crate::queue::ledger::Ledger;
 use crate::reading::SensorId;
 use crate::service_manager::{self, Watchdog};
 
 const BEAT: Duration = Duration::from_secs(2);
-const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs beside the other tasks and only looks at them.
 pub(super) struct Heartbeat {
@@ -43,20 +43,12 @@ impl Heartbeat {
         let mut watchdog = self.watchdog();
         let mut said = String::new();
         let now = Instant::now();
-        let (mut clock_at, mut ledger_at) = (now, now + self.ledger_interval);
+        let mut ledger_at = now + self.ledger_interval;
         let mut stuck_before = Vec::new();
-        let mut clock_wrong = false;
+        let mut clock = ClockWatch::new(self.clock.clone(), self.queue.clone());
         loop {
             let now = Instant::now();
-            if now >= clock_at && !self.clock.is_synchronized() {
-                clock_at = now + CLOCK_EVERY;
-                self.look_at_clock(clock_wrong).await;
-                clock_wrong |= !self.clock.is_synchronized();
-            }
-            if clock_wrong && self.clock.is_synchronized() {
-                clock_wrong = false;
-                info!("the clock is synchronized; queued readings of this boot are sent with corrected time");
-            }
+            clock.look();
             let stuck = watchdog.as_mut().map(Watchdog::feed).unwrap_or_default();
             if stuck != stuck_before {
                 match stuck.join(", ") {
@@ -74,7 +66,10 @@ impl Heartbeat {
                 service_manager::status(&sentence);
                 said = sentence;
             }
-            sleep(BEAT).await;
+            tokio::select! {
+                () = sleep(BEAT) => {}
+                () = clock.answered() => {}
+            }
         }
     }
 
@@ -83,20 +78,6 @@ impl Heartbeat {
         tasks.extend(self.drainer.as_ref().map(|view| ("drainer", view.rounds.clone())));
         tasks.extend(self.source_rounds.clone().map(|rounds| ("source", rounds)));
         Watchdog::new(tasks)
-    }
-
-    /// Until it is synchronized. `before`: whether an earlier look found that it was not.
-    async fn look_at_clock(&self, before: bool) {
-        let looked = look_at_clock(&self.clock, &self.queue).await;
-        self.clock.note_offset();
-        match looked {
-            Ok(true) => {}
-            Ok(false) if before || self.clock.is_synchronized() => {}
-            Ok(false) => info!("the clock is not synchronized; readings are kept, and corrected once it is"),
-            Err(error) => {
-                warn!(%error, "the clock is synchronized, and the queue could not note by how much it was wrong");
-            }
-        }
     }
 
     fn sentence(&self, ledger: &Ledger) -> String {
@@ -151,9 +132,8 @@ fn log_ledger(ledger: &Ledger) {
 }
 
 /// In steps that do not change with every beat.
-fn ago(wall_ms: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    match now.saturating_sub(Duration::from_millis(wall_ms)).as_secs() {
+fn ago(since_boot_ms: u64) -> String {
+    match boottime().saturating_sub(Duration::from_millis(since_boot_ms)).as_secs() {
         0..10 => "just now".to_owned(),
         seconds @ 10..60 => format!("{} s ago", seconds / 10 * 10),
         seconds => format!("{} min ago", seconds / 60),

@@ -152,7 +152,7 @@ impl DurableQueue {
     }
 
     fn write_meta(&self, state: &State, writes: &mut Writes) {
-        writes.insert(META_KEY, encoded(&state.meta));
+        writes.insert(META_KEY, state.meta.encode());
     }
 }
 

@@ -49,7 +49,7 @@ fn segment(value: &[u8]) {
         let Ok(items) = codec.decode(SEGMENT_KEY, value) else { continue };
         let again = codec.decode(SEGMENT_KEY, &codec.encode(SEGMENT_KEY, &items));
         assert_eq!(again.as_ref(), Ok(&items), "what was stored again is the same");
-        let anchors = vec![Anchor { boot: BootId(0), offset_ms: i64::MAX }];
+        let anchors = vec![Anchor { boot: BootId(0), offset_ms: i64::MAX, boottime_ms: u64::MAX }];
         let envelope = Envelope { anchors, ..envelope() };
         let mut lines = Vec::new();
         items.iter().for_each(|item| wire::write_line(item, &envelope, &mut lines));

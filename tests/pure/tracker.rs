@@ -107,6 +107,33 @@ fn the_span_of_a_wrong_clock_is_marked_when_it_ends() {
 }
 
 #[test]
+fn where_the_clock_was_set_between_two_readings_a_record_says_so_and_no_silence_is_made_up() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut play = Play::new();
+    play.reading(0);
+    let set = |second: u64, synchronized| {
+        let at = moment(second);
+        Moment { wall_ms: at.wall_ms - HOUR_MS, synchronized, ..at }
+    };
+    let mut heard = |at| gaps(&play.at(at, SourceEventKind::Notification(vec![0x00, 72])));
+    assert_eq!(heard(set(3, true)), [(GapReason::ClockUnsynchronized, moment(0))], "vouched for at once");
+    assert_eq!(heard(set(4, true)), []);
+    assert_eq!(heard(Moment { synchronized: false, ..moment(5) }), [], "set again, and nobody vouches");
+    assert_eq!(heard(moment(6)), [(GapReason::ClockUnsynchronized, set(4, true))]);
+}
+
+#[test]
+fn two_right_clocks_that_cannot_both_be_right_leave_the_time_between_boots_unknown() {
+    let row = Row { session: 1, last: Some(moment(3_600).into()), ..Row::default() };
+    let ledger = Ledger { rows: [(sensor("a"), row)].into() };
+    let mut play = Play { tracker: Tracker::new(&SessionConfig::default(), &ledger, GapReason::GatewayDown) };
+    let next_boot = Moment { boot: BootId(2), boottime_ms: 40_000, ..moment(60) };
+    let out = play.at(next_boot, SourceEventKind::Notification(vec![0x00, 72]));
+    assert_eq!(gaps(&out), [(GapReason::GatewayDown, moment(3_600))]);
+    assert!(out.last().unwrap().starts_session);
+}
+
+#[test]
 fn a_malformed_notification_is_counted_and_moves_nothing() {
     let mut play = Play::new();
     play.reading(0);

@@ -3,16 +3,20 @@
 use hr_gateway::clock::{Anchor, ClockQuality, resolve};
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::reading::{Body, BootId, Epoch, Gap, GapReason, Item, Moment};
-use hr_gateway::wire::{Timestamp, WireRecord, write_line};
+use hr_gateway::wire::{Envelope, Timestamp, WireRecord, write_line};
 use proptest::prelude::*;
 
 use crate::support::{envelope, moment, sensor};
 
 fn line_of(body: Body) -> String {
-    let item =
-        Item { sequence: 48_151, sensor: sensor("adi-forerunner"), session: 48_000, taken: moment(0), body };
+    line_at(moment(0), body, &[])
+}
+
+fn line_at(taken: Moment, body: Body, anchors: &[Anchor]) -> String {
+    let item = Item { sequence: 48_151, sensor: sensor("adi-forerunner"), session: 48_000, taken, body };
+    let envelope = Envelope { anchors: anchors.to_vec(), ..envelope("living-room", Epoch(0x1234_abcd)) };
     let mut line = Vec::new();
-    write_line(&item, &envelope("living-room", Epoch(0x1234_abcd)), &mut line);
+    write_line(&item, &envelope, &mut line);
     String::from_utf8(line).unwrap()
 }
 
@@ -54,6 +58,71 @@ fn a_gap_record_has_reason_start_and_end_and_no_heart_rate() {
     );
 }
 
+/// Start and end of a gap as its line says.
+fn span(start: Moment, end: Moment, anchors: &[Anchor]) -> (String, String) {
+    let gap = Gap { reason: GapReason::SensorSilent, start, readings_lost: 0 };
+    let line = line_at(end, Body::Gap(gap), anchors);
+    let record: WireRecord<'_> = serde_json::from_str(&line).unwrap();
+    (record.gap_start.unwrap().into_owned(), record.gap_end.unwrap().into_owned())
+}
+
+fn said(start: &str, end: &str) -> (String, String) {
+    (start.to_owned(), end.to_owned())
+}
+
+#[test]
+fn a_gap_in_which_the_clock_was_set_is_as_long_as_it_was() {
+    let back = Moment { wall_ms: moment(3).wall_ms - 3_600_000, ..moment(3) };
+    assert_eq!(
+        span(moment(0), back, &[]),
+        said("2025-07-15T16:10:33.123Z", "2025-07-15T16:10:36.123Z"),
+        "three seconds, on the time line of its end"
+    );
+    let before_1970 = Moment { wall_ms: -5_000, ..moment(3) };
+    assert_eq!(
+        span(moment(0), before_1970, &[]),
+        said("1969-12-31T23:59:52.000Z", "1969-12-31T23:59:55.000Z")
+    );
+}
+
+#[test]
+fn a_gap_across_boots_goes_by_two_clocks_only_where_that_can_be_true() {
+    let next_boot = |second| Moment { boot: BootId(2), boottime_ms: 40_000, ..moment(second) };
+    let since_start = said("2025-07-15T17:20:13.123Z", "2025-07-15T17:20:53.123Z");
+    assert_eq!(
+        span(moment(0), next_boot(620), &[]),
+        said("2025-07-15T17:10:33.123Z", "2025-07-15T17:20:53.123Z")
+    );
+    assert_eq!(span(moment(7_000), next_boot(620), &[]), since_start, "one of the two was wrong");
+    let in_2019 = Moment { wall_ms: 1_546_300_860_000, synchronized: false, ..moment(0) };
+    assert_eq!(span(in_2019, next_boot(620), &[]), since_start, "nobody knows how long it was off");
+    let anchor = Anchor { boot: moment(0).boot, offset_ms: moment(0).offset_ms(), boottime_ms: u64::MAX };
+    assert_eq!(
+        span(in_2019, next_boot(620), &[anchor]),
+        said("2025-07-15T17:10:33.123Z", "2025-07-15T17:20:53.123Z"),
+        "known by now"
+    );
+}
+
+#[test]
+fn a_reading_taken_after_the_clock_was_set_is_not_corrected_by_what_was_known_before() {
+    let anchor = Anchor { boot: BootId(7), offset_ms: 1_752_599_400_000, boottime_ms: 90_000 };
+    let at = |boottime_ms: u64, offset_ms: i64| Moment {
+        boot: BootId(7),
+        boottime_ms,
+        wall_ms: offset_ms + boottime_ms as i64,
+        synchronized: false,
+    };
+    assert_eq!(resolve(&at(90_001, 0), &[anchor]), (90_001, ClockQuality::Unsynchronized));
+    assert_eq!(resolve(&at(90_000, 0), &[anchor]).1, ClockQuality::Corrected);
+    let back_again = at(95_000, 1_752_599_400_900);
+    assert_eq!(
+        resolve(&back_again, &[anchor]),
+        (1_752_599_495_000, ClockQuality::Corrected),
+        "the same clock"
+    );
+}
+
 proptest! {
     #[test]
     fn a_line_is_read_back_without_loss(heart_rate in any::<u16>(), rr in proptest::collection::vec(any::<u16>(), 0..9)) {
@@ -90,7 +159,7 @@ fn a_boot_in_2019_is_corrected_once_its_clock_was_right_and_only_that_boot() {
     let wrong =
         Moment { boot: BootId(7), boottime_ms: 60_000, wall_ms: 1_546_300_860_000, synchronized: false };
     assert_eq!(resolve(&wrong, &[]), (1_546_300_860_000, ClockQuality::Unsynchronized));
-    let anchor = Anchor { boot: BootId(7), offset_ms: 1_752_599_400_000 };
+    let anchor = Anchor { boot: BootId(7), offset_ms: 1_752_599_400_000, boottime_ms: 90_000 };
     assert_eq!(resolve(&wrong, &[anchor]), (1_752_599_460_000, ClockQuality::Corrected));
     let other_boot = Moment { boot: BootId(8), ..wrong };
     assert_eq!(resolve(&other_boot, &[anchor]).1, ClockQuality::Unsynchronized);

@@ -32,7 +32,7 @@ fn fill(queue: &DurableQueue, count: u64) {
 #[test]
 fn a_reopened_store_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let anchor = Anchor { boot: BootId(9), offset_ms: 77 };
+    let anchor = Anchor { boot: BootId(9), offset_ms: 77, boottime_ms: 5 };
     let (epoch, ledger) = {
         let queue = open(folder.path());
         fill(&queue, 1_234);

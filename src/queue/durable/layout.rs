@@ -58,7 +58,7 @@ impl Meta {
     pub(in crate::queue) fn from_bytes(bytes: &[u8]) -> Result<Self, QueueError> {
         match bytes.first() {
             Some(&found) if found > FORMAT => Err(QueueError::Newer { found, known: FORMAT }),
-            _ => postcard::from_bytes(bytes).map_err(storage("read its own description")),
+            _ => Self::decode(bytes).map_err(storage("read its own description")),
         }
     }
 
@@ -66,6 +66,23 @@ impl Meta {
     pub(in crate::queue) fn take_sequence(&mut self) -> u64 {
         self.next_sequence += 1;
         self.next_sequence - 1
+    }
+
+    /// The value that stands under [`META_KEY`]: behind it, when each anchor was noted. Older programs do
+    /// not read so far.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let memory = "memory takes all of it";
+        let noted_ms: Vec<u64> = self.anchors.iter().map(|anchor| anchor.boottime_ms).collect();
+        postcard::to_extend(&noted_ms, postcard::to_stdvec(self).expect(memory)).expect(memory)
+    }
+
+    fn decode(bytes: &[u8]) -> postcard::Result<Self> {
+        let (mut meta, rest) = postcard::take_from_bytes::<Self>(bytes)?;
+        let noted_ms: Vec<u64> = if rest.is_empty() { Vec::new() } else { postcard::from_bytes(rest)? };
+        for (anchor, noted_ms) in meta.anchors.iter_mut().zip(noted_ms) {
+            anchor.boottime_ms = noted_ms;
+        }
+        Ok(meta)
     }
 }
 

@@ -203,7 +203,7 @@ impl DurableQueue {
             TouchedRows::of(state.ledger.rows.keys().cloned().collect()).write(state, &mut writes);
         }
         writes.insert(PAST_KEY, encoded(&state.past));
-        writes.insert(META_KEY, encoded(&state.meta));
+        writes.insert(META_KEY, state.meta.encode());
 
         // A later format is noted outside first: no older program opens what it would misread.
         if has_first_format {
