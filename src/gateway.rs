@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::ble::{EVENTS_MAX, NotificationSource};
+use crate::ble::{EVENTS_MAX, NotificationSource, SourceView};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::control::Server;
@@ -75,20 +75,20 @@ pub struct Source {
     inlet: Arc<Mutex<Inlet>>,
     stop: CancellationToken,
     states: watch::Receiver<BTreeMap<SensorId, bool>>,
-    rounds: Option<Arc<AtomicU64>>,
+    view: Option<Arc<SourceView>>,
 }
 
 impl Source {
-    /// Sets `source` to work. `states` says who streams, `rounds` is its proof of life, if it has one.
+    /// Sets `source` to work. `states` says who streams, `view` is what it shows of itself, if it does.
     pub fn start(
         source: Box<dyn NotificationSource>,
         states: watch::Receiver<BTreeMap<SensorId, bool>>,
-        rounds: Option<Arc<AtomicU64>>,
+        view: Option<Arc<SourceView>>,
     ) -> Self {
         let stop = CancellationToken::new();
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let task = Task::spawn("source", source.run(sender, stop.clone()).map(Ok));
-        Self { task, inlet: Arc::new(Mutex::new(Inlet::new(events))), stop, states, rounds }
+        Self { task, inlet: Arc::new(Mutex::new(Inlet::new(events))), stop, states, view }
     }
 
     /// Closes the links; what was received still reaches an ingest.
@@ -179,7 +179,7 @@ impl Gateway {
             failing: failing_seen,
             drainer: self.sink.is_some().then(|| drainer_view.clone()),
             ingest_rounds,
-            source_rounds: source.rounds.clone(),
+            source_view: source.view.clone(),
             ledger_interval: self.config.log.ledger_interval.0,
             config_path: self.config_path,
         };

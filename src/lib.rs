@@ -50,4 +50,6 @@ pub mod queue;
 #[cfg(feature = "daemon")]
 pub mod service_manager;
 #[cfg(feature = "daemon")]
+pub mod system_bus;
+#[cfg(feature = "daemon")]
 pub mod telemetry;

@@ -1,8 +1,11 @@
 //! What systemd is told: READY, STATUS, WATCHDOG, STOPPING. Without systemd all of it does nothing.
 //!
 //! The watchdog is fed only while every task makes progress: each counts its rounds, and a task that
-//! stands still for a whole period starves it.
+//! stands still for a whole period starves it. A systemd that does not listen holds nobody up.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,24 +15,44 @@ use tracing::debug;
 
 /// Says that the queue is open and readings are taken.
 pub fn ready() {
-    send(&[NotifyState::Ready]);
+    send(NotifyState::Ready, ONCE_PATIENCE);
 }
 
 /// Says that the daemon is on its way out. systemd kills what is still there after `TimeoutStopSec`,
 /// whatever it is told later; so this is for the end of the process alone.
 pub fn stopping() {
-    send(&[NotifyState::Stopping]);
+    send(NotifyState::Stopping, ONCE_PATIENCE);
 }
 
-/// One plain sentence for `systemctl status`.
-pub fn status(sentence: &str) {
-    send(&[NotifyState::Status(sentence)]);
+/// One plain sentence for `systemctl status`. Returns whether it was said.
+pub fn status(sentence: &str) -> bool {
+    send(NotifyState::Status(sentence), Duration::ZERO)
 }
 
-fn send(states: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(states) {
+/// What is said once waits so long for systemd to make room; what is said again and again does not.
+const ONCE_PATIENCE: Duration = Duration::from_secs(2);
+
+fn send(state: NotifyState<'_>, patience: Duration) -> bool {
+    let sent = try_send(&state, patience);
+    if let Err(error) = &sent {
         debug!(%error, "systemd was not reached");
     }
+    sent.is_ok()
+}
+
+/// Not [`sd_notify::notify`], which waits for as long as systemd's socket is full.
+fn try_send(state: &NotifyState<'_>, patience: Duration) -> std::io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&path)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    match patience {
+        Duration::ZERO => socket.set_nonblocking(true)?,
+        patience => socket.set_write_timeout(Some(patience))?,
+    }
+    socket.send_to_addr(format!("{state}\n").as_bytes(), &address).map(drop)
 }
 
 /// Feeds systemd's watchdog from the rounds that tasks count.
@@ -65,7 +88,7 @@ impl Watchdog {
         let stuck = self.tasks.iter().filter(|task| task.moved_at.elapsed() > self.patience);
         let stuck: Vec<_> = stuck.map(|task| task.name).collect();
         if stuck.is_empty() {
-            send(&[NotifyState::Watchdog]);
+            send(NotifyState::Watchdog, Duration::ZERO);
         }
         stuck
     }

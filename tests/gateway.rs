@@ -20,3 +20,5 @@ mod private;
 #[path = "gateway/reload.rs"]
 mod reload;
 mod support;
+#[path = "gateway/watchdog.rs"]
+mod watchdog;

@@ -7,8 +7,10 @@ pub mod recording;
 pub mod session;
 pub mod simulator;
 
+use std::sync::atomic::AtomicU64;
+
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::reading::{GapReason, Moment, SensorId};
@@ -34,6 +36,15 @@ pub enum SourceEventKind {
     Notification(Vec<u8>),
     /// From now on there will be none, for this reason, until the next notification.
     Down(GapReason),
+}
+
+/// What a source shows of itself to the status line and the watchdog.
+#[derive(Debug, Default)]
+pub struct SourceView {
+    /// The watchdog's proof of life: counted where something came of it.
+    pub rounds: std::sync::Arc<AtomicU64>,
+    /// Who does not answer, though readings can only come from there.
+    pub unanswered: watch::Sender<Option<&'static str>>,
 }
 
 /// A source of notifications.

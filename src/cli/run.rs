@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::reload::{self, Prepared, Reload};
 use super::{EXIT_CONFIG, Failure, chain, layers};
+use crate::ble::SourceView;
 use crate::ble::bluez::{BluezSource, Wanted};
 use crate::clock::SystemClock;
 use crate::config::{Config, DEFAULT_PATH, Validated, machine_id};
@@ -100,16 +100,16 @@ impl Sensors {
     fn start(life: &Life) -> Self {
         let (wanted, wanted_seen) = watch::channel(reload::wanted(life.validated.config()));
         let (states, states_seen) = watch::channel(Default::default());
-        let rounds = Arc::new(AtomicU64::new(0));
+        let view = Arc::new(SourceView::default());
         let source = BluezSource {
             wanted: wanted_seen,
             clock: life.clock.clone(),
             name_secret: machine_id().into_bytes(),
             states,
-            rounds: rounds.clone(),
+            view: view.clone(),
             discover_fails: false,
         };
-        Self { source: Source::start(Box::new(source), states_seen, Some(rounds)), wanted }
+        Self { source: Source::start(Box::new(source), states_seen, Some(view)), wanted }
     }
 }
 

@@ -7,6 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{Anchor, Discipline, Look};
 use crate::reading::{BootId, Moment};
+use crate::system_bus;
 
 /// How long `timedated` may take to answer; it is started by D-Bus when asked.
 const TIMEDATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -147,7 +148,7 @@ fn look() -> Look {
 /// `None` where there is no bus, or nobody on it who knows.
 fn timedated() -> Option<bool> {
     use dbus::blocking::stdintf::org_freedesktop_dbus::Properties;
-    let bus = dbus::blocking::Connection::new_system().ok()?;
+    let bus = dbus::blocking::Connection::from(system_bus::open().ok()?);
     bus.with_proxy("org.freedesktop.timedate1", "/org/freedesktop/timedate1", TIMEDATE_TIMEOUT)
         .get("org.freedesktop.timedate1", "NTPSynchronized")
         .ok()

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
 use super::clock_watch::ClockWatch;
+use crate::ble::SourceView;
 use crate::clock::{SystemClock, boottime};
 use crate::drainer::DrainerView;
 use crate::drainer::settle::{CallError, ErrorClass};
@@ -31,7 +32,7 @@ pub(super) struct Heartbeat {
     /// `None` where no sink is configured.
     pub(super) drainer: Option<Arc<DrainerView>>,
     pub(super) ingest_rounds: Arc<AtomicU64>,
-    pub(super) source_rounds: Option<Arc<AtomicU64>>,
+    pub(super) source_view: Option<Arc<SourceView>>,
     pub(super) ledger_interval: Duration,
     /// Where the status line says to write what is missing.
     pub(super) config_path: PathBuf,
@@ -44,6 +45,7 @@ impl Heartbeat {
         let mut said = String::new();
         let now = Instant::now();
         let mut ledger_at = now + self.ledger_interval;
+        let mut ledger = Ledger::default();
         let mut stuck_before = Vec::new();
         let mut clock = ClockWatch::new(self.clock.clone(), self.queue.clone());
         loop {
@@ -57,13 +59,16 @@ impl Heartbeat {
                 }
                 stuck_before = stuck;
             }
+            // A queue that waits for its disk does not hold up the heart.
+            if let Ok(known) = timeout(BEAT, self.queue.ledger()).await {
+                ledger = known;
+            }
             if now >= ledger_at {
                 ledger_at = now + self.ledger_interval;
-                log_ledger(&self.queue.ledger().await);
+                log_ledger(&ledger);
             }
-            let sentence = self.sentence(&self.queue.ledger().await);
-            if sentence != said {
-                service_manager::status(&sentence);
+            let sentence = self.sentence(&ledger);
+            if sentence != said && service_manager::status(&sentence) {
                 said = sentence;
             }
             tokio::select! {
@@ -76,7 +81,7 @@ impl Heartbeat {
     fn watchdog(&self) -> Option<Watchdog> {
         let mut tasks = vec![("ingest", self.ingest_rounds.clone())];
         tasks.extend(self.drainer.as_ref().map(|view| ("drainer", view.rounds.clone())));
-        tasks.extend(self.source_rounds.clone().map(|rounds| ("source", rounds)));
+        tasks.extend(self.source_view.as_ref().map(|view| ("source", view.rounds.clone())));
         Watchdog::new(tasks)
     }
 
@@ -107,7 +112,11 @@ impl Heartbeat {
             true => "; THE QUEUE IS FULL, readings are being lost",
             false => "",
         };
-        format!("{sensors}; {depth} items queued{full}; {sink}")
+        let unanswered = match self.source_view.as_ref().and_then(|view| *view.unanswered.borrow()) {
+            Some(who) => format!("{who} does not answer; "),
+            None => String::new(),
+        };
+        format!("{unanswered}{sensors}; {depth} items queued{full}; {sink}")
     }
 }
 

@@ -54,7 +54,14 @@ pub fn configure(folder: &Path, config: &str) {
 impl Daemon {
     /// Starts it in `folder`; its log is appended to `folder/log`.
     pub fn start(folder: &Path, bus: &str) -> Self {
-        Self::start_as(command(folder, bus), folder, bus)
+        Self::start_with(folder, bus, |_| {})
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_with(folder: &Path, bus: &str, more: impl FnOnce(&mut Command)) -> Self {
+        let mut command = command(folder, bus);
+        more(&mut command);
+        Self::start_as(command, folder, bus)
     }
 
     /// The same, as a variation of [`command`].

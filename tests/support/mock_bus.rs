@@ -85,6 +85,16 @@ impl MockBus {
         }
     }
 
+    /// `STOP` freezes the bus, `CONT` lets it go on.
+    pub fn signal_bus(&self, name: &str) {
+        signal(&self.bus, name);
+    }
+
+    /// The same for bluetoothd and timedated.
+    pub fn signal_bluetoothd(&self, name: &str) {
+        signal(&self.mock, name);
+    }
+
     pub fn stats(&mut self, address: &str) -> serde_json::Value {
         serde_json::from_str(&self.tell(&format!("stats {address}"))).unwrap()
     }
@@ -102,6 +112,11 @@ impl MockBus {
             (steady == LOOKS).then_some(())
         });
     }
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+    assert!(status.unwrap().success());
 }
 
 impl Drop for MockBus {

@@ -7,6 +7,7 @@ pub mod fake_kinesis;
 pub mod middlebox;
 pub mod mock_bus;
 pub mod process;
+pub mod systemd;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bluer::agent::AgentHandle;
-use bluer::{Adapter, AdapterEvent, Device, DeviceEvent, DeviceProperty, Session, SessionEvent};
+use bluer::{Adapter, Device, DeviceEvent, DeviceProperty, Session, SessionEvent};
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
@@ -21,7 +21,6 @@ use crate::config::SensorConfig;
 use crate::reading::GapReason;
 
 const HEART_RATE_MEASUREMENT: u16 = 0x2A37;
-
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const SERVICES_TIMEOUT: Duration = Duration::from_secs(10);
 const PAIR_TIMEOUT: Duration = Duration::from_secs(30);
@@ -141,6 +140,7 @@ impl Link {
         self.adapterless = self.adapterless.take().filter(|(_, since)| since.elapsed() < ADAPTERLESS_KEPT);
         let session = match &self.adapterless {
             Some((session, _)) => session.clone(),
+            None if !self.shared.answers.next().await => return Err(Failure::AdapterGone),
             None => {
                 let session = within(CALL_TIMEOUT, Session::new()).await.map_err(gone)?;
                 self.adapterless.insert((session, Instant::now())).0.clone()
@@ -327,6 +327,7 @@ impl Link {
                 value = values.next() => {
                     let Some(value) = value else { return ended(GapReason::LinkDown, notifications) };
                     let at = self.shared.clock.now();
+                    self.shared.note_answer();
                     last_value = Instant::now();
                     if notifications == 0 {
                         session.handle_first_notification();
@@ -353,7 +354,7 @@ impl Link {
                 () = sleep_until(check_at.min(last_value + silence_max)), if !link_is_down => {
                     check_at = Instant::now() + LINK_CHECK_EVERY.min(silence_max);
                     match within(CALL_TIMEOUT, device.is_connected()).await {
-                        Ok(true) if last_value.elapsed() < silence_max => {}
+                        Ok(true) if last_value.elapsed() < silence_max => self.shared.note_answer(),
                         Ok(true) => return ended(GapReason::SensorSilent, notifications),
                         Ok(false) => return ended(GapReason::LinkDown, notifications),
                         Err(_) => return ended(GapReason::AdapterGone, notifications),
@@ -395,6 +396,3 @@ impl Link {
         Ok(())
     }
 }
-
-/// Keeps discovery going while it lives; its events are not read.
-pub(super) type Discovering = Pin<Box<dyn Stream<Item = AdapterEvent> + Send>>;

@@ -6,6 +6,7 @@
 //! around. What the tasks share is the `radio`: scanning and connecting exclude each other on an adapter.
 
 mod agent;
+mod bus;
 mod call;
 mod describe;
 mod link;
@@ -26,20 +27,26 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::session::{Action, Failure, Report, SensorSession};
-use super::{NotificationSource, SourceEvent};
+use super::{NotificationSource, SourceEvent, SourceView};
 use crate::clock::SystemClock;
 use crate::config::{Address, BluetoothConfig, SensorConfig};
 use crate::reading::SensorId;
 use agent::Bonds;
+use bus::{Answers, BusWatch};
 use link::Link;
 use radio::SharedRadio;
 
-/// Longest time without a round of the supervisor.
-const ROUND_MAX: Duration = Duration::from_secs(5);
+/// Longest time without a round of the supervisor: below the shortest watchdog that makes sense.
+const ROUND_MAX: Duration = Duration::from_secs(2);
+/// A sensor's task that did nothing for so long hangs: each of its actions is bounded by half a minute, and
+/// it may have to wait for others to scan and connect.
+const CHILD_STILL_MAX: Duration = Duration::from_secs(300);
 /// How often `discover` looks around.
 const DISCOVER_EVERY: Duration = Duration::from_secs(20);
 /// So long a discovered sensor may be away before its place goes to another.
 const DISCOVERED_KEPT: Duration = Duration::from_secs(600);
+
+type Found = Result<Vec<scan::Nearby>, scan::ScanError>;
 
 /// Sensors by name → whether readings flow.
 pub type SensorStates = watch::Sender<BTreeMap<SensorId, bool>>;
@@ -63,8 +70,8 @@ pub struct BluezSource {
     pub name_secret: Vec<u8>,
     /// Who streams, for the status line.
     pub states: SensorStates,
-    /// Proof of life for the watchdog: rounds of the supervisor.
-    pub rounds: Arc<AtomicU64>,
+    /// What the watchdog and the status line see of it.
+    pub view: Arc<SourceView>,
     /// Whether the last look around failed: said once.
     pub discover_fails: bool,
 }
@@ -78,9 +85,24 @@ struct Shared {
     events: mpsc::Sender<SourceEvent>,
     states: SensorStates,
     wanted: watch::Receiver<Wanted>,
+    view: Arc<SourceView>,
+    answers: Answers,
+    /// What this task carried out, and what came of it.
+    moves: Arc<AtomicU64>,
 }
 
 impl Shared {
+    /// Something came over the bus.
+    fn note_answer(&self) {
+        self.answers.note();
+        self.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it makes no sense to open another connection.
+    fn nobody_answers(&self) -> bool {
+        self.view.unanswered.borrow().is_some()
+    }
+
     /// As it is configured now.
     fn silence_max(&self) -> Duration {
         self.wanted.borrow().bluetooth.silence_max.0
@@ -92,6 +114,20 @@ struct Child {
     stop: CancellationToken,
     /// For a sensor that was discovered: when it was last seen to stream.
     discovered: Option<Instant>,
+    moves: Arc<AtomicU64>,
+    moves_seen: u64,
+    moved_at: Instant,
+}
+
+impl Child {
+    /// Whether its task did anything of late.
+    fn is_moving(&mut self) -> bool {
+        let moves = self.moves.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.moves_seen, moves) != moves {
+            self.moved_at = Instant::now();
+        }
+        self.moved_at.elapsed() < CHILD_STILL_MAX
+    }
 }
 
 impl NotificationSource for BluezSource {
@@ -114,14 +150,22 @@ impl BluezSource {
             events,
             states: self.states.clone(),
             wanted: self.wanted.clone(),
+            view: self.view.clone(),
+            answers: Answers::default(),
+            moves: Arc::default(),
         };
         let mut tasks = JoinSet::new();
         let mut children = BTreeMap::new();
         self.reconcile(&wanted, &mut children, &mut tasks, &shared, &stop);
-        let mut discover_at = Instant::now();
+        let watching = BusWatch::new(shared.answers.clone(), self.view.clone()).run();
+        tokio::pin!(watching);
+        let mut looking: Option<BoxFuture<'static, Found>> = None;
+        let (mut round_at, mut discover_at) = (Instant::now(), Instant::now());
+        let mut answers_seen = 0;
         loop {
-            self.rounds.fetch_add(1, Ordering::Relaxed);
+            self.count_round(&mut children, &shared, &mut answers_seen);
             tokio::select! {
+                () = &mut watching => {}
                 () = stop.cancelled() => break,
                 changed = self.wanted.changed() => {
                     if changed.is_err() {
@@ -135,17 +179,40 @@ impl BluezSource {
                         std::panic::resume_unwind(panic.into_panic());
                     }
                 }
-                () = tokio::time::sleep_until(discover_at) => {
-                    discover_at += ROUND_MAX;
+                found = some(&mut looking) => {
+                    looking = None;
+                    discover_at = Instant::now() + DISCOVER_EVERY;
                     let wanted = self.wanted.borrow().clone();
-                    if wanted.bluetooth.discover {
-                        discover_at = Instant::now() + DISCOVER_EVERY;
-                        self.discover(&wanted, &mut children, &mut tasks, &shared, &stop).await;
+                    self.take_in(found, &wanted, &mut children, &mut tasks, &shared, &stop);
+                }
+                () = tokio::time::sleep_until(round_at) => {
+                    round_at = Instant::now() + ROUND_MAX;
+                    let bluetooth = self.wanted.borrow().bluetooth.clone();
+                    let due = looking.is_none() && discover_at <= Instant::now();
+                    if bluetooth.discover && due && !shared.nobody_answers() {
+                        let radio = shared.radio.clone();
+                        let look = async move { scan::heart_rate_sensors(&bluetooth, &radio).await };
+                        looking = Some(Box::pin(look));
                     }
                 }
             }
         }
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// A round counts where an answer came since the last, and no sensor's task hangs. One that never had an
+    /// answer counts: whoever starts the daemon anew for want of answers would do so for ever, and each
+    /// time hold up what is queued.
+    fn count_round(&self, children: &mut BTreeMap<SensorId, Child>, shared: &Shared, answers_seen: &mut u64) {
+        let answers = shared.answers.count();
+        let answered = std::mem::replace(answers_seen, answers) != answers || answers == 0;
+        let mut hanging = false;
+        for child in children.values_mut() {
+            hanging |= !child.is_moving();
+        }
+        if answered && !hanging {
+            self.view.rounds.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Stops what is no longer wanted, starts what is new, leaves the others alone.
@@ -193,18 +260,16 @@ impl BluezSource {
         });
     }
 
-    async fn discover(
+    /// Starts sensors that discovery found.
+    fn take_in(
         &mut self,
+        found: Found,
         wanted: &Wanted,
         children: &mut BTreeMap<SensorId, Child>,
         tasks: &mut JoinSet<()>,
         shared: &Shared,
         stop: &CancellationToken,
     ) {
-        let found = tokio::select! {
-            () = stop.cancelled() => return,
-            found = scan::heart_rate_sensors(&wanted.bluetooth, &shared.radio) => found,
-        };
         if found.is_ok() == std::mem::replace(&mut self.discover_fails, found.is_err()) {
             match &found {
                 Ok(_) => info!("discovery works again"),
@@ -246,8 +311,19 @@ fn start(
     stop: &CancellationToken,
 ) {
     let stop = stop.child_token();
-    tasks.spawn(keep_subscribed(config.clone(), shared.clone(), stop.clone()));
-    children.insert(config.id.clone(), Child { config, stop, discovered });
+    let moves = Arc::default();
+    let shared = Shared { moves: Arc::clone(&moves), ..shared.clone() };
+    tasks.spawn(keep_subscribed(config.clone(), shared, stop.clone()));
+    let child = Child { config, stop, discovered, moves, moves_seen: 0, moved_at: Instant::now() };
+    children.insert(child.config.id.clone(), child);
+}
+
+/// What comes of it; never, where there is nothing to wait for.
+async fn some<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A name that stays the same for this sensor on this gateway and does not tell its address.
@@ -269,6 +345,7 @@ async fn keep_subscribed(config: SensorConfig, shared: Shared, stop: Cancellatio
             outcome = link.perform(action, &mut session) => outcome,
             () = stop.cancelled() => break,
         };
+        shared.moves.fetch_add(1, Ordering::Relaxed);
         session.handle(outcome, fastrand::f64());
         if let Some(said) = session.take_report() {
             report(&config.id, said, &shared);

@@ -1,14 +1,15 @@
 //! Looking around: for `scan`, for `discover`, and for a sensor that is wanted.
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::time::Duration;
 
-use bluer::{Adapter, Device, DiscoveryFilter, DiscoveryTransport, Session, Uuid};
+use bluer::{Adapter, AdapterEvent, Device, DiscoveryFilter, DiscoveryTransport, Session, Uuid};
+use futures_util::Stream;
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::call::refused;
-use super::link::Discovering;
 use super::radio::Radio;
 use crate::ble::session::Failure;
 use crate::config::{Address, BluetoothConfig};
@@ -73,6 +74,9 @@ pub(super) struct Seen {
     pub(super) in_range: bool,
     pub(super) connected: bool,
 }
+
+/// Keeps discovery going while it lives; its events are not read.
+pub(super) type Discovering = Pin<Box<dyn Stream<Item = AdapterEvent> + Send>>;
 
 /// Begins discovery of Low Energy devices with any of `services`, or of all. After a [`ScanError::Timeout`]
 /// bluetoothd refuses this D-Bus connection any other discovery: it is of no more use.

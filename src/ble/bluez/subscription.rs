@@ -13,13 +13,13 @@ use dbus::Message;
 use dbus::arg::{PropMap, prop_cast};
 use dbus::message::MatchRule;
 use dbus::nonblock::{MsgMatch, Proxy, SyncConnection};
-use dbus_tokio::connection::{IOResource, new_system_sync};
+use dbus_tokio::connection::IOResource;
 use futures_util::future::{BoxFuture, poll_fn};
 use futures_util::{FutureExt, Stream, StreamExt};
 
 use super::call::{CALL_TIMEOUT, refused};
 use crate::ble::session::Failure;
-use crate::drainer::blocking;
+use crate::system_bus;
 
 const BLUEZ: &str = "org.bluez";
 /// D-Bus's own bound; the caller's is shorter.
@@ -44,7 +44,7 @@ impl Subscription {
     /// Subscribes. Takes as long as bluetoothd: the caller bounds it.
     pub(super) async fn begin(characteristic: &Characteristic) -> Result<Self, Failure> {
         let path = path_of(characteristic);
-        let (mut bus, connection) = blocking(new_system_sync).await.map_err(refuse)?;
+        let (mut bus, connection) = system_bus::connect().await.map_err(refuse)?;
         let begin = async {
             let changes = MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged")
                 .with_sender(BLUEZ)
