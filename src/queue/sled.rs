@@ -234,12 +234,17 @@ fn refusal(path: &Path, error: ::sled::Error) -> Result<QueueError, ::sled::Erro
     }
 }
 
-/// Opens the store at `path` if it can be, if need be without what only saves time: a snapshot can be
-/// damaged beside an intact log, or left half written by a crash, and sled refuses both.
+/// Opens the store at `path` if it can be, if need be without what sled makes anew: a snapshot or its
+/// parameters can be damaged beside an intact log, or left half written by a crash, and sled refuses both.
 fn open_intact(path: &Path, description: &[u8]) -> Result<::sled::Db, Unopened> {
     type Spare = fn(&str) -> bool;
-    let spares: [Spare; 3] =
-        [|_| false, |name| name.ends_with(".generating"), |name| name.starts_with("snap.")];
+    let spares: [Spare; 5] = [
+        |_| false,
+        |name| name.ends_with(".generating"),
+        |name| name.starts_with("snap."),
+        |name| name == "conf",
+        |name| name == "conf" || name.starts_with("snap."),
+    ];
     for spare in spares {
         let hidden = hide(path, spare).map_err(Unopened::Refused)?;
         let opened = open_db(path).map_err(|error| refusal(path, error));

@@ -71,21 +71,31 @@ fn a_store_in_use_says_so_and_stays_whole() {
 
 #[test]
 fn a_damaged_store_is_set_aside_whole_and_a_new_one_begins() {
-    for (file, damage) in [("conf", vec![b'x'; 100]), ("db", vec![0; 600_000])] {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("queue");
-        let before = {
-            let queue = open(&path);
-            fill(&queue, 50);
-            epoch(&queue)
-        };
-        std::fs::write(path.join(file), damage).unwrap();
-        let opened = open_with(&path, SegmentCodec::default()).unwrap();
-        let aside = opened.set_aside.unwrap_or_else(|| panic!("damage in {file} went unseen")).path;
-        assert!(aside.join("db").exists(), "{}", aside.display());
-        assert_ne!(epoch(&opened.queue), before);
-        fill(&opened.queue, 3);
-    }
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("queue");
+    let before = {
+        let queue = open(&path);
+        fill(&queue, 50);
+        epoch(&queue)
+    };
+    std::fs::write(path.join("db"), vec![0; 600_000]).unwrap();
+    let opened = open_with(&path, SegmentCodec::default()).unwrap();
+    let aside = opened.set_aside.expect("the damage is seen").path;
+    assert!(aside.join("db").exists(), "{}", aside.display());
+    assert_ne!(epoch(&opened.queue), before);
+    assert_eq!(opened.queue.missing().count(), 50, "the witness knows what was in it");
+    fill(&opened.queue, 3);
+}
+
+#[test]
+fn damaged_parameters_of_an_intact_store_are_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(&open(folder.path()), 50);
+    // As a power cut once left them.
+    std::fs::write(folder.path().join("conf"), [0; 62]).unwrap();
+    let opened = open_with(folder.path(), SegmentCodec::default()).unwrap();
+    assert_eq!(opened.set_aside, None);
+    assert_eq!(opened.queue.depth(), 50);
 }
 
 #[test]
