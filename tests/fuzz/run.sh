@@ -40,7 +40,8 @@ for target in "$@"; do
         rm -rf "$corpus.before"
         mv "$corpus" "$corpus.before"
         mkdir "$corpus"
-        FUZZ_TARGET=$target target/debug/fuzz -merge=1 -max_len=$BYTES_MAX "$corpus" "$corpus.before" "$found"
+        FUZZ_TARGET=$target target/debug/fuzz -merge=1 -use_counters=0 -max_len=$BYTES_MAX -artifact_prefix="$found/" \
+            "$corpus" "$corpus.before" "$found"
         rm -rf "$corpus.before"
         passed=$((passed + 1))
         continue

@@ -8,7 +8,7 @@ use hr_gateway::ble::recording;
 use hr_gateway::clock::{Anchor, ClockQuality};
 use hr_gateway::config::{Config, Layers, WhenFull};
 use hr_gateway::control::{self, Reply, Request};
-use hr_gateway::heart_rate::HeartRateMeasurement;
+use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::queue::ReadingQueue;
 use hr_gateway::queue::capacity::Capacity;
 use hr_gateway::queue::handle::Handle;
@@ -80,7 +80,9 @@ fn replayed_recording(text: &[u8]) {
 }
 
 fn wire_record(line: &[u8]) {
-    let Ok(record) = serde_json::from_slice::<WireRecord<'_>>(line) else { return };
+    let Ok(mut record) = serde_json::from_slice::<WireRecord<'_>>(line) else { return };
+    // JSON's reader may miss the last bit of any double; of those that a sensor can send it must not.
+    record.rr_intervals_ms.retain(|ms| RrInterval::from_ms(*ms).is_some_and(|rr| rr.as_ms() == *ms));
     // Written as this program writes it: from then on nothing changes any more.
     let mut written = Vec::new();
     record.write_line(&mut written);
