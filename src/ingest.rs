@@ -4,7 +4,7 @@
 //! one: while one commit runs, what arrives goes into the next. It ends when its channel is closed and
 //! everything in it is durable, or when the gateway begins anew: then the next one goes on with the [`Inlet`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Tracker {
     gap_after_ms: u64,
     /// Why there is nothing from before this process.
     before_us: GapReason,
-    sensors: HashMap<SensorId, Track>,
+    sensors: BTreeMap<SensorId, Track>,
 }
 
 #[derive(Debug, Default)]

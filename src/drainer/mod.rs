@@ -110,12 +110,14 @@ impl Drainer {
             if stopping && in_flight.is_empty() {
                 return Ok(());
             }
+            // In this order, so that a simulated history is the same each time it is run.
             tokio::select! {
+                biased;
+                () = stop.cancelled(), if !stopping => stopping = true,
                 Some((batch, answer)) = in_flight.next(), if !in_flight.is_empty() => {
                     self.settle(&mut dispatcher, batch, answer, started.elapsed()).await?;
                 }
                 () = self.queue.rung() => dispatcher.handle_appended(),
-                () = stop.cancelled(), if !stopping => stopping = true,
                 () = tokio::time::sleep(wake) => {}
             }
         }

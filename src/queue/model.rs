@@ -1,5 +1,5 @@
 //! The queue in memory, in the plainest way: what [`durable`](super::durable) is compared with, and
-//! what simulations run on. Nothing here survives the process.
+//! what simulations run on. Nothing here survives the process; a clone is a moment of it to come back to.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +8,7 @@ use super::capacity::{Admission, Capacity};
 use super::ledger::{Ledger, Movement};
 use super::segment::SegmentCodec;
 use super::sequence_set::SequenceSet;
+use super::witness::{Before, Finding, Found, Judgement, Mark, StoreState, judge};
 use super::{Absorbable, Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
@@ -21,9 +22,9 @@ pub struct ModelQueue {
     state: Mutex<State>,
 }
 
+#[derive(Clone)]
 struct State {
     capacity: Capacity,
-    origins: Origins,
     next_sequence: u64,
     items: BTreeMap<u64, Item>,
     dead: BTreeMap<u64, DeadLetter>,
@@ -31,6 +32,22 @@ struct State {
     anchors: Vec<Anchor>,
     free_bytes: u64,
     protected: SequenceSet,
+    /// `None` before the first opening.
+    identity: Option<Identity>,
+    before: Option<Before>,
+    missing: SequenceSet,
+}
+
+#[derive(Clone)]
+struct Identity {
+    store: Epoch,
+    origins: Origins,
+}
+
+impl Clone for ModelQueue {
+    fn clone(&self) -> Self {
+        Self { state: Mutex::new(self.lock().clone()) }
+    }
 }
 
 impl ModelQueue {
@@ -39,12 +56,10 @@ impl ModelQueue {
         self.lock().free_bytes = free_bytes;
     }
 
-    /// An empty queue on a disk without bounds.
-    pub fn new(capacity: Capacity, gateway: GatewayId, epoch: Epoch) -> Self {
-        let origins = Origins::new(vec![Origin { first_sequence: 1, epoch, gateway }]).expect("one is there");
+    /// An empty queue on a disk without bounds; it takes nothing before it is [opened](Self::begin_origin).
+    pub fn unopened(capacity: Capacity) -> Self {
         let state = State {
             capacity,
-            origins,
             next_sequence: 1,
             items: BTreeMap::new(),
             dead: BTreeMap::new(),
@@ -52,8 +67,67 @@ impl ModelQueue {
             anchors: Vec::new(),
             free_bytes: u64::MAX,
             protected: SequenceSet::default(),
+            identity: None,
+            before: None,
+            missing: SequenceSet::default(),
         };
         Self { state: Mutex::new(state) }
+    }
+
+    /// An empty queue on a disk without bounds, opened once.
+    pub fn new(capacity: Capacity, gateway: GatewayId, epoch: Epoch) -> Self {
+        let queue = Self::unopened(capacity);
+        queue.begin_origin(&Found::Nothing, epoch, gateway);
+        queue
+    }
+
+    /// Opens it: compares it with the witness that was `found`, and begins an origin with `epoch` for what
+    /// `gateway` takes from now on.
+    pub fn begin_origin(&self, found: &Found, epoch: Epoch, gateway: GatewayId) -> Finding {
+        let mut state = self.lock();
+        let next = state.next_sequence;
+        let oldest = state.oldest_needed();
+        let known = state.identity.as_ref().map(|identity| StoreState {
+            store: identity.store,
+            origins: &identity.origins,
+            before: state.before,
+            next,
+        });
+        let Judgement { first_sequence, finding } = judge(known.as_ref(), found);
+        if let Finding::WentBack(back) = &finding {
+            state.missing.insert_range(back.first_missing..=back.last);
+        }
+        let begun = Origin { first_sequence, epoch, gateway };
+        state.next_sequence = first_sequence;
+        state.protected = SequenceSet::default();
+        state.identity = Some(match state.identity.take() {
+            None => Identity { store: epoch, origins: Origins::new(vec![begun]).expect("one is there") },
+            Some(Identity { store, origins }) => {
+                let newest = origins.newest();
+                state.before = Some(Before { epoch: newest.epoch, ended_at: next });
+                // What nothing leans on any more goes, but the last one, which the witness may name.
+                let needed_from = oldest.map_or(u64::MAX, |oldest| origins.of(oldest).first_sequence);
+                let needed_from = needed_from.min(newest.first_sequence);
+                let needed = origins.iter().filter(|origin| origin.first_sequence >= needed_from);
+                let origins = Origins::new(needed.cloned().chain([begun]).collect());
+                Identity { store, origins: origins.expect("one was just begun") }
+            }
+        });
+        finding
+    }
+
+    /// How far it has come, as its witness notes it.
+    pub fn mark(&self) -> Mark {
+        let state = self.lock();
+        let Identity { store, origins } = state.identity.as_ref().expect("it was opened");
+        Mark {
+            store: *store,
+            opening: origins.newest().epoch,
+            opened_at: origins.newest().first_sequence,
+            durable_before: state.next_sequence,
+            settled_before: state.items.keys().next().copied().unwrap_or(state.next_sequence),
+            is_clean: false,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -64,6 +138,14 @@ impl ModelQueue {
 impl State {
     fn depth(&self) -> u64 {
         self.items.len() as u64
+    }
+
+    /// The first sequence whose origin something still leans on.
+    fn oldest_needed(&self) -> Option<u64> {
+        let sessions = self.ledger.rows.values().map(|row| row.session).filter(|session| *session > 0);
+        let first_missing = self.missing.first_at_or_after(0);
+        let first = [self.items.keys().next().copied(), self.dead.keys().next().copied(), first_missing];
+        first.into_iter().flatten().chain(sessions).min()
     }
 
     fn take_sequence(&mut self) -> u64 {
@@ -116,7 +198,8 @@ impl State {
 impl ReadingQueue for ModelQueue {
     fn envelope(&self) -> Envelope {
         let state = self.lock();
-        Envelope { origins: state.origins.clone(), anchors: state.anchors.clone() }
+        let identity = state.identity.as_ref().expect("it was opened");
+        Envelope { origins: identity.origins.clone(), anchors: state.anchors.clone() }
     }
 
     fn append(&self, observations: &[Observation]) -> Result<Appended, QueueError> {
@@ -242,18 +325,19 @@ impl ReadingQueue for ModelQueue {
     ) -> Result<(), QueueError> {
         let mut state = self.lock();
         state.capacity = capacity;
-        let newest = state.origins.newest().clone();
+        let first_sequence = state.next_sequence;
+        let Some(Identity { origins, .. }) = &mut state.identity else { return Ok(()) };
+        let newest = origins.newest().clone();
         if newest.gateway != *gateway {
             let epoch = Epoch(newest.epoch.0 + 1);
-            let begun = Origin { first_sequence: state.next_sequence, epoch, gateway: gateway.clone() };
-            let origins = state.origins.iter().cloned().chain([begun]).collect();
-            state.origins = Origins::new(origins).expect("one was just made");
+            let begun = Origin { first_sequence, epoch, gateway: gateway.clone() };
+            *origins = Origins::new(origins.iter().cloned().chain([begun]).collect()).expect("one was begun");
         }
         Ok(())
     }
 
     fn absorb(&self, _: &Absorbable) -> Result<u64, QueueError> {
-        // Nothing is ever missing here.
+        // What is missing here is in no other store.
         Ok(0)
     }
 
@@ -270,7 +354,7 @@ impl ReadingQueue for ModelQueue {
     }
 
     fn missing(&self) -> SequenceSet {
-        SequenceSet::default()
+        self.lock().missing.clone()
     }
 
     fn begin_audit(&self) {}
