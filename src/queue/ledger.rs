@@ -98,6 +98,16 @@ pub struct StoredMoment {
     synchronized: bool,
 }
 
+impl StoredMoment {
+    /// Of two boots the wall clock tells, where it was right in both; where nobody can say, it is not.
+    fn is_before(&self, other: &Self) -> bool {
+        match self.boot == other.boot {
+            true => self.boottime_ms < other.boottime_ms,
+            false => self.synchronized && other.synchronized && self.wall_ms < other.wall_ms,
+        }
+    }
+}
+
 impl From<Moment> for StoredMoment {
     fn from(moment: Moment) -> Self {
         let Moment { boot, boottime_ms, wall_ms, synchronized } = moment;
@@ -115,9 +125,9 @@ impl From<StoredMoment> for Moment {
 /// An episode of evictions that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evicting {
-    /// When the first item that was lost had been taken.
+    /// When the earliest item that was lost had been taken.
     pub first: StoredMoment,
-    /// When the last had.
+    /// When the latest had.
     pub last: StoredMoment,
     /// How many were lost.
     pub count: u64,
@@ -126,10 +136,16 @@ pub struct Evicting {
 impl Row {
     /// Counts the loss of an item taken at `taken` towards the episode's gap record.
     pub fn note_eviction(&mut self, taken: Moment) {
-        let taken = taken.into();
+        let taken = StoredMoment::from(taken);
         match &mut self.evicting {
             Some(episode) => {
-                episode.last = taken;
+                // What gives way does not always do so in the order in which it was taken.
+                if taken.is_before(&episode.first) {
+                    episode.first = taken;
+                }
+                if !taken.is_before(&episode.last) {
+                    episode.last = taken;
+                }
                 episode.count += 1;
             }
             None => self.evicting = Some(Evicting { first: taken, last: taken, count: 1 }),

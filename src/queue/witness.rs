@@ -86,7 +86,7 @@ pub struct StoreState<'a> {
     pub store: Epoch,
     /// Its openings, but for those that took nothing in or that nothing leans on any more. Not the last.
     pub origins: &'a Origins,
-    /// The opening before the last, also if it took nothing in; `None` if the last was the first with a witness.
+    /// The opening before the last, also if it took nothing in.
     pub before: Option<Before>,
     /// Its next sequence.
     pub next: u64,
@@ -148,10 +148,6 @@ pub fn judge(store: Option<&StoreState<'_>>, witness: &Found) -> Judgement {
     let mark = match (store, witness) {
         (_, Found::Mark(mark)) => mark,
         (None, Found::Nothing) => return Judgement { first_sequence: next, finding: Finding::Sound },
-        // Its first opening ended before it came to a witness, and so to any append.
-        (Some(store), _) if store.before.is_none() && store.origins.newest().first_sequence == next => {
-            return Judgement { first_sequence: next, finding: Finding::Sound };
-        }
         _ => return Judgement { first_sequence: next, finding: Finding::NoWitness },
     };
     let finding = compare(store.filter(|store| store.store == mark.store), mark);

@@ -194,7 +194,8 @@ fn what_is_cut_zeroed_or_halved_is_read_as_far_as_it_goes_and_keeps_its_names() 
             "round {round}: what is not there is told of"
         );
         if round % 3 == 1 {
-            assert!(missing.count() <= 1_500, "round {round}: {} missing", missing.count());
+            // A page that is lost takes along what was linked to it later.
+            assert!(missing.count() < READINGS / 2, "round {round}: {} missing", missing.count());
         }
         if !found.is_empty() {
             assert_eq!(rescued.envelope().origins.of(READINGS).gateway, gateway(), "it says whose it is");

@@ -153,7 +153,8 @@ impl DurableQueue {
     }
 
     /// Durable on return: in the store first, then in the witness. A crash in between leaves a store that is
-    /// one opening ahead and took nothing in; [`judge`] knows it.
+    /// one opening ahead and took nothing in; [`judge`] knows it. A store's first witness comes before it: a
+    /// store without one is always a store that lost it.
     fn begin_origin(
         &mut self,
         path: &Path,
@@ -170,8 +171,10 @@ impl DurableQueue {
         let store = StoreState { store, origins: &state.origins, before, next };
         let Judgement { first_sequence, mut finding } = judge((!is_new).then_some(&store), &found);
         let first_sequence = first_sequence.max(next);
-        if has_first_format && found == Found::Nothing {
-            // None was kept then.
+        let is_first_witness = found == Found::Nothing && (is_new || has_first_format);
+        let is_behind = matches!(found, Found::Mark(mark) if mark.durable_before > next);
+        if has_first_format && !is_behind {
+            // None was kept then, or the first one just before a crash.
             finding = Finding::Sound;
         }
         if let Finding::WentBack(back) = &finding {
@@ -185,9 +188,7 @@ impl DurableQueue {
 
         let begun = Origin { first_sequence, epoch: random_epoch(), gateway: gateway.clone() };
         let opening = begun.epoch;
-        // Before its first opening with a witness a store had none to be missed.
-        let had_one = !is_new && !has_first_format;
-        state.past.before = had_one.then(|| Before { epoch: state.origins.newest().epoch, ended_at: next });
+        state.past.before = Some(Before { epoch: state.origins.newest().epoch, ended_at: next });
         let is_the_first = is_new && next == 1;
         let (spent, mut origins) = match is_the_first {
             true => (Vec::new(), Vec::new()),
@@ -205,6 +206,16 @@ impl DurableQueue {
         writes.insert(PAST_KEY, encoded(&state.past));
         writes.insert(META_KEY, state.meta.encode());
 
+        let mark = Mark {
+            store: state.meta.store,
+            opening,
+            opened_at: first_sequence,
+            durable_before: first_sequence,
+            settled_before: first_queued.unwrap_or(first_sequence),
+            is_clean: false,
+        };
+        let begin_witness = || Witness::begin(path, mark).map_err(storage("begin its witness"));
+        let first_witness = is_first_witness.then(begin_witness).transpose()?;
         // A later format is noted outside first: no older program opens what it would misread.
         if has_first_format {
             self.store.describe(FORMAT)?;
@@ -214,15 +225,7 @@ impl DurableQueue {
         if is_new {
             self.store.describe(FORMAT)?;
         }
-        let mark = Mark {
-            store: state.meta.store,
-            opening,
-            opened_at: first_sequence,
-            durable_before: first_sequence,
-            settled_before: first_queued.unwrap_or(first_sequence),
-            is_clean: false,
-        };
-        state.witness = Some(Witness::begin(path, mark).map_err(storage("begin its witness"))?);
+        state.witness = Some(first_witness.map_or_else(begin_witness, Ok)?);
         Ok(finding)
     }
 
