@@ -146,7 +146,9 @@ impl Oracle {
             Some("unsynchronized") => !taken.synchronized && line["timestamp"] == time(taken.wall_ms),
             _ => false,
         };
-        is_right.then_some(()).ok_or_else(|| format!("its time is wrong for {taken:?}"))
+        is_right
+            .then_some(())
+            .ok_or_else(|| format!("its time is wrong for {taken:?}, it was {}", self.true_time(&taken)))
     }
 
     fn true_time(&self, moment: &Moment) -> String {

@@ -262,8 +262,9 @@ impl World {
             offset_ms: BEGIN_MS + self.true_ms() as i64 - boottime_ms,
             boottime_ms: boottime_ms as u64,
         };
+        // A process that dies meanwhile may leave the anchor behind.
+        self.oracle.lock().unwrap().boots.last_mut().expect("the machine was booted").anchored = true;
         if self.process().queue.add_anchor(anchor).await.is_ok() {
-            self.oracle.lock().unwrap().boots.last_mut().expect("the machine was booted").anchored = true;
             (self.synchronized, self.clock_error_ms) = (true, 0);
         }
         self.pass(0).await;
