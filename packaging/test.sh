@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests; installs what they need. Each form closes with `N passed, M failed`.
 #   packaging/test.sh              the tests
+#   packaging/test.sh simulation [SEEDS]
+#                                  the simulation alone, through a million histories or so many; the tests have
+#                                  10,000 of them
 #   packaging/test.sh deb          the package: built for amd64 and arm64, checked against Debian's rules
 #   packaging/test.sh vm [ARG...]  the package on real BlueZ, kernel and systemd, in virtual machines (as root);
 #                                  arguments go to tests/vm/run.py: --list, --soak 100, 2.1
@@ -49,6 +52,12 @@ cargo_tests() {
     local status=0
     # Apart, so that the indexer is tried with the pure library alone.
     { cargo test --locked --no-fail-fast && cargo test --locked --package hr-indexer; } 2>&1 | tee "$log" || status=$?
+    count_run "$status" '^test result:'
+}
+
+simulation() {
+    local status=0
+    SIMULATION_SEEDS=$1 cargo test --locked --test simulation -- --nocapture 2>&1 | tee "$log" || status=$?
     count_run "$status" '^test result:'
 }
 
@@ -175,6 +184,10 @@ case $tier in
     fast)
         prepare_tests
         cargo_tests
+        ;;
+    simulation)
+        prepare_tests
+        simulation "${1:-1000000}"
         ;;
     deb) package_tests ;;
     vm) machine_tests "$@" ;;

@@ -68,6 +68,11 @@ pub enum DiskIs {
         states: u8,
         witness: WitnessIs,
     },
+    /// The witness alone is as it was so many saved states ago, or what `witness` says.
+    WitnessOnly {
+        states: u8,
+        witness: WitnessIs,
+    },
     /// The store is gone.
     Erased {
         witness: WitnessIs,
@@ -77,7 +82,7 @@ pub enum DiskIs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WitnessIs {
     Kept,
-    /// As it was when the store was so.
+    /// As it was when that state was saved.
     Back,
     Gone,
     Torn,
@@ -152,6 +157,7 @@ fn end(random: &mut fastrand::Rng) -> End {
     let witness = || [WitnessIs::Kept, WitnessIs::Kept, WitnessIs::Back, WitnessIs::Gone, WitnessIs::Torn];
     let disk = match random.u32(..20) {
         0..3 => DiskIs::Back { states: random.u8(1..5), witness: witness()[random.usize(..5)] },
+        4 => DiskIs::WitnessOnly { states: random.u8(2..12), witness: witness()[random.usize(2..5)] },
         3 => DiskIs::Erased { witness: witness()[random.usize(..5)] },
         _ => DiskIs::Kept,
     };

@@ -12,9 +12,10 @@ use hr_gateway::drainer::batch::Record;
 use hr_gateway::drainer::settle::{CallError, EntryVerdict, classify};
 use tokio::sync::oneshot;
 
+use crate::life::Life;
 use crate::oracle::Oracle;
 use crate::plant::Plant;
-use crate::store::{Life, SimulatedQueue};
+use crate::queue::SimulatedQueue;
 
 /// What lies between the gateway and the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //!
 //! Everything that got a place in the sequence has an id, and every id a fate: delivered (the stream has it),
 //! queued, a dead letter, evicted and counted, or told of as missing. [`stream`](crate::stream) judges what
-//! reaches the stream, [`gaps`](crate::gaps) the gap records.
+//! reaches the stream, [`gaps`](crate::gaps) the gap records, [`endings`](crate::endings) what crashes cost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +11,13 @@ use hr_gateway::config::DrainOrder;
 use hr_gateway::heart_rate::HeartRateMeasurement;
 use hr_gateway::queue::model::ModelQueue;
 use hr_gateway::queue::sequence_set::SequenceSet;
-use hr_gateway::queue::witness::{Finding, Found};
 use hr_gateway::queue::{Appended, ReadingQueue};
 use hr_gateway::reading::{Body, Content, Gap, GapReason, Item, Moment, Observation, SensorId};
 
 use crate::books::Books;
 use crate::gaps::Heard;
-use crate::history::{DiskIs, How, SENSORS, WitnessIs};
+use crate::history::SENSORS;
 use crate::sensors::POISON;
-use crate::store::Reopened;
 use crate::stream::{Acceptance, Call};
 
 /// Epoch and sequence.
@@ -32,9 +30,9 @@ pub struct Sent {
     /// Milliseconds since the history began, by a clock that is never wrong.
     pub true_ms: u64,
     pub measurement: HeartRateMeasurement,
-    copies: u32,
+    pub copies: u32,
     given: u32,
-    acknowledged: u32,
+    pub acknowledged: u32,
 }
 
 /// What has an id.
@@ -44,9 +42,9 @@ pub struct Given {
     pub what: What,
     /// The operation that gave it.
     pub operation: u64,
-    acknowledged: bool,
-    evicted: bool,
-    told_missing: bool,
+    pub acknowledged: bool,
+    pub evicted: bool,
+    pub told_missing: bool,
 }
 
 pub enum What {
@@ -59,7 +57,7 @@ pub enum What {
 pub struct Boot {
     pub id: u128,
     pub started_ms: u64,
-    /// Its clock became right, and the queue was told so.
+    /// Its clock became right, and the queue was told so; perhaps it did not return.
     pub anchored: bool,
 }
 
@@ -70,20 +68,22 @@ pub struct Oracle {
     pub sent: Vec<Sent>,
     pub given: BTreeMap<Id, Given>,
     pub queued: BTreeMap<u64, Id>,
-    dead: BTreeMap<u64, Id>,
+    pub dead: BTreeMap<u64, Id>,
     pub books: Books,
-    books_at: Vec<Books>,
+    pub books_at: Vec<Books>,
     pub calls: Vec<Call>,
     pub accepted: BTreeMap<Id, Acceptance>,
     /// What each sensor was last heard with, as this process knows.
     pub heard: [Heard; SENSORS.len()],
-    epoch: u64,
-    next: u64,
+    pub epoch: u64,
+    pub next: u64,
     /// Ids given by the append under way.
-    giving: Vec<Id>,
+    pub giving: Vec<Id>,
     /// The first number sent to this process.
-    process_from: usize,
-    put_back: bool,
+    pub process_from: usize,
+    pub put_back: bool,
+    /// What happened, how often: that the histories meet what they are made for.
+    pub seen: BTreeMap<&'static str, u64>,
     /// Of everything that the stream took, in order.
     pub fingerprint: u64,
 }
@@ -97,6 +97,10 @@ impl Oracle {
     /// What was found wrong first, if anything.
     pub fn verdict(&self) -> Result<(), String> {
         self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    pub fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
     }
 
     pub fn violated(&mut self, what: impl FnOnce() -> String) {
@@ -125,7 +129,7 @@ impl Oracle {
         boot.started_ms + moment.boottime_ms
     }
 
-    fn note_books(&mut self, operation: u64) {
+    pub fn note_books(&mut self, operation: u64) {
         self.books_at.resize(operation as usize + 1, self.books);
         self.books_at[operation as usize] = self.books;
     }
@@ -144,6 +148,7 @@ impl Oracle {
         live: &ModelQueue,
     ) {
         if appended.evicted > 0 {
+            self.saw("evicted");
             self.find_evicted(live);
         }
         let bodies = observations.iter().filter(|o| matches!(o.content, Content::Body(_))).count();
@@ -296,6 +301,7 @@ impl Oracle {
             let (sensor, is_gap) = self.leaves(sequence).expect("it was among the queued");
             self.books.0[sensor].column(is_gap).dead += 1;
             self.dead.insert(sequence, id);
+            self.saw("a dead letter");
             let is_poison = match self.given[&id].what {
                 What::Reading(number) => self.sent[number].measurement.heart_rate == POISON,
                 What::Gap(_) => false,
@@ -326,113 +332,5 @@ impl Oracle {
         }
         self.note_books(operation);
         moved.len() as u64
-    }
-
-    /// A process stopped in good order.
-    pub fn stopped(&mut self) {
-        let from = self.process_from;
-        if let Some((n, _)) = self.sent.iter().enumerate().skip(from).find(|(_, s)| s.acknowledged < s.copies)
-        {
-            self.violated(|| format!("a stop in good order lost number {n}, which had been handed in"));
-        }
-        if self.calls.iter().any(|call| call.is_open) {
-            self.violated(|| "a stop in good order left a call without hearing its answer".to_owned());
-        }
-    }
-
-    /// A store was opened; `operation` is the opening's.
-    pub fn reopened(&mut self, live: &ModelQueue, opened: &Reopened, operation: u64, how: How, disk: DiskIs) {
-        let is_orderly = how == How::Stop && disk == DiskIs::Kept;
-        self.calls.iter_mut().filter(|call| call.is_open).for_each(|call| call.is_ambiguous = !is_orderly);
-        self.calls.iter_mut().for_each(|call| call.is_open = false);
-        self.giving.clear();
-        self.process_from = self.sent.len();
-        self.books = self.books_at[opened.operation as usize];
-        self.note_books(operation);
-
-        let before: Vec<Id> = self.queued.values().chain(self.dead.values()).copied().collect();
-        self.queued.clear();
-        self.dead.clear();
-        let envelope = live.envelope();
-        let id_of = |sequence: u64| (envelope.origins.of(sequence).epoch.0, sequence);
-        let items = live.peek(DrainOrder::OldestFirst, &SequenceSet::default(), usize::MAX);
-        let letters = live.dead_letters(0, usize::MAX).expect("memory can be read");
-        self.queued =
-            items.expect("memory can be read").iter().map(|i| (i.sequence, id_of(i.sequence))).collect();
-        self.dead = letters.iter().map(|l| (l.item.sequence, id_of(l.item.sequence))).collect();
-        for id in self.queued.values().chain(self.dead.values()).copied().collect::<Vec<_>>() {
-            match self.given.get_mut(&id) {
-                Some(given) => given.evicted = false,
-                None => self.violated(|| format!("{id:?} is in the store and was never given")),
-            }
-            if let Some(acceptance) = self.accepted.get_mut(&id)
-                && !is_orderly
-            {
-                // Its removal did not last.
-                acceptance.may_come_again = true;
-            }
-        }
-        (self.epoch, self.next) = (envelope.origins.newest().epoch.0, live.mark().durable_before);
-        self.heard = self.books.0.map(|page| Heard { last: page.last, ..Heard::default() });
-        for id in before {
-            let is_there = self.queued.get(&id.1) == Some(&id) || self.dead.get(&id.1) == Some(&id);
-            if !is_there && self.given[&id].acknowledged && !self.accepted.contains_key(&id) {
-                self.judge_loss(id, opened, disk);
-            }
-        }
-        self.put_back |= disk != DiskIs::Kept;
-    }
-
-    /// An acknowledged item is no longer there.
-    fn judge_loss(&mut self, id: Id, opened: &Reopened, disk: DiskIs) {
-        let witness = match disk {
-            DiskIs::Kept => {
-                return self.violated(|| format!("{id:?} was acknowledged, and a crash took it away"));
-            }
-            DiskIs::Back { witness, .. } | DiskIs::Erased { witness } => witness,
-        };
-        let is_told = match opened.finding {
-            Finding::WentBack(back) => (back.first..=back.last).contains(&id.1),
-            Finding::NoWitness | Finding::OldWitness => true,
-            Finding::Sound => false,
-        };
-        let was_noted = matches!(opened.witness, Found::Mark(mark) if id.1 < mark.durable_before);
-        // Nothing can know of it: the witness went back too, is gone with the store, or lags after a power cut.
-        let is_unknowable = witness == WitnessIs::Back
-            || !was_noted && matches!(opened.witness, Found::Mark(_))
-            || matches!((disk, witness), (DiskIs::Erased { .. }, WitnessIs::Gone))
-            || self.put_back && opened.finding != Finding::Sound;
-        if !is_told && !is_unknowable {
-            self.violated(|| format!("{id:?} went away with the store: {:?}, not a word", opened.finding));
-        }
-        self.given.get_mut(&id).expect("it was given").told_missing = true;
-    }
-
-    /// The end: everything was drained, and every id has its fate.
-    pub fn judge_all(&mut self) -> Result<(), String> {
-        let has_fate = |(id, given): &(&Id, &Given)| {
-            let is_kept = self.queued.get(&id.1) == Some(id) || self.dead.get(&id.1) == Some(id);
-            self.accepted.contains_key(id) || is_kept || given.evicted || given.told_missing
-        };
-        let lost = self.given.iter().find(|entry| entry.1.acknowledged && !has_fate(entry));
-        if let Some((id, _)) = lost {
-            let id = *id;
-            self.violated(|| format!("{id:?} was acknowledged and is nowhere"));
-        }
-        let untold = self.books.0.iter().any(|page| page.untold > 0);
-        if untold {
-            self.violated(|| "evictions that no gap record tells of".to_owned());
-        }
-        if !self.put_back {
-            let ends = |(id, given): &(&Id, &Given)| {
-                given.evicted || self.accepted.contains_key(id) || self.dead.contains_key(&id.1)
-            };
-            let explained: BTreeSet<u64> = self.given.iter().filter(ends).map(|(id, _)| id.1).collect();
-            let hole = (1..self.next).find(|n| !explained.contains(n) && !self.queued.contains_key(n));
-            if let Some(sequence) = hole {
-                self.violated(|| format!("the sequence has a hole at {sequence}"));
-            }
-        }
-        self.verdict()
     }
 }

@@ -9,7 +9,7 @@ use hr_gateway::queue::ledger::Ledger;
 use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::reading::{Body, Content, Observation};
 
-use crate::store::SimulatedQueue;
+use crate::queue::SimulatedQueue;
 
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

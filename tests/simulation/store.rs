@@ -1,61 +1,23 @@
-//! A disk in memory that forgets what was not synced and can be put back, and the queue on it.
+//! A disk in memory that forgets what was not synced and can be put back.
 //!
 //! The state machine is the model queue; the rules of opening are the real ones. What was applied since the
 //! last sync is kept as a list of operations: a crash keeps a beginning of it. A torn operation is one that is
 //! not there, since each is one atomic batch.
 
-use std::sync::{Arc, Mutex, MutexGuard};
-
 use hr_gateway::clock::Anchor;
-use hr_gateway::config::DrainOrder;
-use hr_gateway::queue::capacity::Capacity;
 use hr_gateway::queue::ledger::Ledger;
 use hr_gateway::queue::model::ModelQueue;
 use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::queue::witness::{Finding, Found, SYNC_STEP};
-use hr_gateway::queue::{Absorbable, Appended, Counts, DeadLetter, QueueError, ReadingQueue};
-use hr_gateway::reading::{Epoch, GatewayId, Item, Observation};
-use hr_gateway::wire::Envelope;
-use tokio::sync::Notify;
+use hr_gateway::queue::{Appended, ReadingQueue};
+use hr_gateway::reading::{Epoch, GatewayId, Observation};
 
 use crate::history::{DiskIs, How, WitnessIs};
-use crate::oracle::Oracle;
 use crate::plant::Plant;
 
-/// A process that may die at any of its steps.
-#[derive(Default)]
-pub struct Life {
-    steps_left: Mutex<Option<u32>>,
-    pub died: Notify,
-}
-
-impl Life {
-    /// From now on it makes so many steps more.
-    pub fn dies_after(&self, steps: u32) {
-        *self.steps_left.lock().unwrap() = Some(steps);
-        if steps == 0 {
-            self.died.notify_one();
-        }
-    }
-
-    /// A step. What is after it happens only if this says so.
-    pub fn goes_on(&self) -> bool {
-        match &mut *self.steps_left.lock().unwrap() {
-            None => true,
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                if *left == 0 {
-                    self.died.notify_one();
-                }
-                *left > 0
-            }
-        }
-    }
-}
-
-enum Operation {
+/// What changes the store, in one atomic batch.
+pub enum Operation {
     Append(Vec<Observation>),
     Remove(SequenceSet),
     DeadLetter(SequenceSet, String),
@@ -98,6 +60,8 @@ pub struct Reopened {
     pub operation: u64,
     /// The mark that the store was compared with.
     pub witness: Found,
+    /// The opening before this one did not come to the witness.
+    pub is_second_try: bool,
 }
 
 /// The disk.
@@ -116,6 +80,8 @@ pub struct Disk {
     syncs: u32,
     epochs: u64,
     gateway: GatewayId,
+    /// An opening has begun and has not come to the witness.
+    opening: bool,
 }
 
 impl Disk {
@@ -136,17 +102,18 @@ impl Disk {
             saved: Vec::new(),
             syncs: 0,
             epochs: 1,
+            opening: false,
         }
     }
 
-    fn apply(&mut self, operation: Operation) -> Appended {
+    pub fn apply(&mut self, operation: Operation) -> Appended {
         self.operation += 1;
         let appended = operation.apply(&self.live);
         self.unsynced.push((self.operation, operation));
         appended
     }
 
-    fn sync(&mut self) {
+    pub fn sync(&mut self) {
         self.unsynced.drain(..).for_each(|(_, operation)| _ = operation.apply(&self.durable));
         self.durable_operation = self.operation;
         self.note();
@@ -156,8 +123,14 @@ impl Disk {
         }
     }
 
+    /// What is evicted last from now on; no operation of its own.
+    pub fn protect(&mut self, in_hand: SequenceSet) {
+        self.live.protect(in_hand.clone());
+        self.unsynced.push((self.operation, Operation::Protect(in_hand)));
+    }
+
     /// As the real queue tells its witness.
-    fn note(&mut self) {
+    pub fn note(&mut self) {
         let mut mark = self.live.mark();
         mark.durable_before = self.durable.mark().durable_before;
         mark.settled_before = mark.settled_before.min(mark.durable_before);
@@ -168,7 +141,7 @@ impl Disk {
         }
     }
 
-    fn close(&mut self) {
+    pub fn close(&mut self) {
         self.sync();
         let mut mark = self.durable.mark();
         mark.is_clean = true;
@@ -197,7 +170,7 @@ impl Disk {
         let mut witness = self.witness[at];
         let (states, is) = match disk {
             DiskIs::Kept => return (Some(store), operation, witness),
-            DiskIs::Back { states, witness } => (states, witness),
+            DiskIs::Back { states, witness } | DiskIs::WitnessOnly { states, witness } => (states, witness),
             DiskIs::Erased { witness } => (1, witness),
         };
         let index = self.saved.len().saturating_sub(states as usize);
@@ -211,7 +184,7 @@ impl Disk {
         if matches!(disk, DiskIs::Erased { .. }) {
             return (None, 0, witness);
         }
-        if let Some(saved) = back {
+        if let (Some(saved), DiskIs::Back { .. }) = (back, disk) {
             (store, operation) = (saved.queue.clone(), saved.operation);
         }
         (Some(store), operation, witness)
@@ -226,7 +199,8 @@ impl Disk {
         let epoch = Epoch(self.epochs);
         let gateway = self.gateway.clone();
         let finding = match plant {
-            Some(Plant::NoNewEpoch) if !is_new => Finding::Sound,
+            // What is said is true, and the ids go on as they were.
+            Some(Plant::NoNewEpoch) if !is_new => self.live.clone().begin_origin(&witness, epoch, gateway),
             Some(Plant::WitnessIgnored) if !is_new => {
                 let own = self.live.mark();
                 self.live.begin_origin(&Found::Mark(own), epoch, gateway)
@@ -239,181 +213,14 @@ impl Disk {
         self.durable = self.live.clone();
         self.operation += 1;
         self.durable_operation = self.operation;
-        Reopened { finding, operation, witness }
+        let is_second_try = std::mem::replace(&mut self.opening, true);
+        Reopened { finding, operation, witness, is_second_try }
     }
 
     /// The opening comes to the witness.
     pub fn begin_witness(&mut self) {
+        self.opening = false;
         self.witness = vec![Found::Mark(self.live.mark())];
         self.save();
-    }
-}
-
-/// A process's queue on the disk.
-pub struct SimulatedQueue {
-    pub disk: Arc<Mutex<Disk>>,
-    pub oracle: Arc<Mutex<Oracle>>,
-    pub life: Arc<Life>,
-    pub plant: Option<Plant>,
-}
-
-/// A simulated queue that its sink reaches too, when a bug wants that.
-pub struct Shared(pub Arc<SimulatedQueue>);
-
-impl SimulatedQueue {
-    fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().unwrap()
-    }
-
-    fn step(&self) -> Result<(), QueueError> {
-        self.life.goes_on().then_some(()).ok_or(QueueError::Failed)
-    }
-
-    fn take_in(&self, observations: &[Observation]) -> Result<Appended, QueueError> {
-        self.step()?;
-        let mut disk = self.disk();
-        let appended = disk.apply(Operation::Append(observations.to_vec()));
-        self.oracle.lock().unwrap().appended(disk.operation, observations, &appended, &disk.live);
-        self.step()?;
-        if self.plant != Some(Plant::SyncForgotten) {
-            disk.sync();
-        }
-        self.step()?;
-        Ok(appended)
-    }
-
-    pub fn take_out(&self, sequences: &SequenceSet) -> Result<(), QueueError> {
-        self.step()?;
-        let mut disk = self.disk();
-        disk.apply(Operation::Remove(sequences.clone()));
-        let reported = self.oracle.lock().unwrap().removed(disk.operation, sequences, &disk.live);
-        if reported && self.plant != Some(Plant::DeliveredBeforeDurable) {
-            disk.sync();
-        } else {
-            disk.note();
-        }
-        self.step()
-    }
-
-    pub fn set_aside(&self, sequences: &SequenceSet, reason: &str) -> Result<(), QueueError> {
-        self.step()?;
-        let mut disk = self.disk();
-        disk.apply(Operation::DeadLetter(sequences.clone(), reason.to_owned()));
-        self.oracle.lock().unwrap().dead_lettered(disk.operation, sequences);
-        self.step()
-    }
-
-    fn move_dead_letters(&self, sequences: &SequenceSet, requeued: bool) -> Result<u64, QueueError> {
-        self.step()?;
-        let mut disk = self.disk();
-        let operation = if requeued { Operation::Requeue } else { Operation::Drop };
-        disk.apply(operation(sequences.clone()));
-        let moved = self.oracle.lock().unwrap().dead_letters_moved(disk.operation, sequences, requeued);
-        disk.sync();
-        self.step()?;
-        Ok(moved)
-    }
-}
-
-impl ReadingQueue for Shared {
-    fn opens_with(&self, codec: &SegmentCodec) -> Result<(), QueueError> {
-        self.0.disk().live.opens_with(codec)
-    }
-
-    fn reconfigure(&self, _: Capacity, _: SegmentCodec, _: &GatewayId) -> Result<(), QueueError> {
-        Err(QueueError::ReadOnly)
-    }
-
-    fn absorb(&self, other: &Absorbable) -> Result<u64, QueueError> {
-        self.0.disk().live.absorb(other)
-    }
-
-    fn envelope(&self) -> Envelope {
-        self.0.disk().live.envelope()
-    }
-
-    fn append(&self, observations: &[Observation]) -> Result<Appended, QueueError> {
-        let taken = match self.0.plant {
-            Some(plant) => plant.on_append(observations),
-            None => vec![observations.to_vec()],
-        };
-        self.0.oracle.lock().unwrap().handed_in(observations);
-        let mut appended = Appended::default();
-        for part in &taken {
-            appended = self.0.take_in(part)?;
-        }
-        self.0.oracle.lock().unwrap().acknowledged(observations);
-        Ok(appended)
-    }
-
-    fn peek(&self, order: DrainOrder, claimed: &SequenceSet, max: usize) -> Result<Vec<Item>, QueueError> {
-        self.0.disk().live.peek(order, claimed, max)
-    }
-
-    fn remove(&self, accepted: &SequenceSet) -> Result<(), QueueError> {
-        self.0.take_out(accepted)
-    }
-
-    fn dead_letter(&self, refused: &SequenceSet, reason: &str) -> Result<(), QueueError> {
-        self.0.set_aside(refused, reason)
-    }
-
-    fn dead_letters(&self, from: u64, items_max: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        self.0.disk().live.dead_letters(from, items_max)
-    }
-
-    fn requeue(&self, sequences: &SequenceSet) -> Result<u64, QueueError> {
-        self.0.move_dead_letters(sequences, true)
-    }
-
-    fn drop_dead_letters(&self, sequences: &SequenceSet) -> Result<u64, QueueError> {
-        self.0.move_dead_letters(sequences, false)
-    }
-
-    fn ledger(&self) -> Ledger {
-        let ledger = self.0.disk().live.ledger();
-        self.0.plant.map_or_else(|| ledger.clone(), |plant| plant.on_ledger(ledger.clone()))
-    }
-
-    fn depth(&self) -> u64 {
-        self.0.disk().live.depth()
-    }
-
-    fn missing(&self) -> SequenceSet {
-        self.0.disk().live.missing()
-    }
-
-    fn protect(&self, in_hand: SequenceSet) {
-        let mut disk = self.0.disk();
-        disk.live.protect(in_hand.clone());
-        let operation = disk.operation;
-        disk.unsynced.push((operation, Operation::Protect(in_hand)));
-    }
-
-    fn begin_audit(&self) {}
-
-    fn step_audit(&self) -> Result<Option<(Ledger, Counts)>, QueueError> {
-        self.0.disk().live.step_audit()
-    }
-
-    fn add_anchor(&self, anchor: Anchor) -> Result<(), QueueError> {
-        self.0.step()?;
-        let mut disk = self.0.disk();
-        disk.apply(Operation::Anchor(anchor));
-        let operation = disk.operation;
-        self.0.oracle.lock().unwrap().carried_on(operation);
-        disk.sync();
-        self.0.step()
-    }
-
-    fn sync(&self) -> Result<(), QueueError> {
-        self.0.disk().sync();
-        Ok(())
-    }
-
-    fn close(&self) -> Result<(), QueueError> {
-        self.0.step()?;
-        self.0.disk().close();
-        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, SecondsFormat};
 use hr_gateway::drainer::batch::Record;
-use hr_gateway::reading::Moment;
+use hr_gateway::reading::{GapReason, Moment};
 use serde_json::Value;
 
 use crate::history::SENSORS;
@@ -49,6 +49,7 @@ impl Oracle {
     }
 
     pub fn answer_was_lost(&mut self, call: u64) {
+        self.saw("an answer lost");
         self.calls[call as usize] = Call { is_ambiguous: true, is_open: false };
     }
 
@@ -70,9 +71,33 @@ impl Oracle {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
             });
             match self.judge_line(record.sensor.as_str(), line) {
-                Ok(id) => self.accept(call, id),
+                Ok(id) => {
+                    self.note_kind(id, line);
+                    self.accept(call, id);
+                }
                 Err(what) => self.violated(|| format!("{what}: {line}")),
             }
+        }
+    }
+
+    fn note_kind(&mut self, id: Id, line: &str) {
+        if line.contains("\"clock\":\"corrected\"") {
+            self.saw("a corrected time");
+        }
+        if line.contains("\"clock\":\"unsynchronized\"") {
+            self.saw("a time that nobody knows");
+        }
+        if let What::Gap(gap) = &self.given[&id].what {
+            let kind = match gap.reason {
+                GapReason::LinkDown => "gap: link down",
+                GapReason::AdapterGone => "gap: adapter gone",
+                GapReason::SensorSilent => "gap: sensor silent",
+                GapReason::NoContact => "gap: no contact",
+                GapReason::GatewayDown => "gap: gateway down",
+                GapReason::ClockUnsynchronized => "gap: clock unsynchronized",
+                GapReason::Evicted => "gap: evicted",
+            };
+            self.saw(kind);
         }
     }
 
@@ -80,6 +105,7 @@ impl Oracle {
         let now_ambiguous = self.calls[call as usize].is_ambiguous;
         let acceptance = Acceptance { call, may_come_again: false };
         if let Some(before) = self.accepted.insert(id, acceptance) {
+            self.saw("sent again");
             let was_ambiguous = self.calls[before.call as usize].is_ambiguous || before.may_come_again;
             if !was_ambiguous && !now_ambiguous {
                 self.violated(|| format!("{id:?} is sent again, though its answer came"));

@@ -4,6 +4,7 @@
 //! One thread, one clock that stands still while anything can move, and no source of chance but the seed: the
 //! same seed is the same history on every machine.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -26,10 +27,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::history::{DiskIs, End, Event, How, Profile, SENSORS};
 use crate::kinesis::{Kinesis, Sink, Weather};
+use crate::life::Life;
 use crate::oracle::{Boot, Oracle};
 use crate::plant::Plant;
+use crate::queue::{Shared, SimulatedQueue};
 use crate::sensors::{self, Sent};
-use crate::store::{Disk, Life, Shared, SimulatedQueue};
+use crate::store::Disk;
 use crate::stream::BEGIN_MS;
 
 /// Once the weather is fine everything is delivered within this time: the longest delay between tries, and
@@ -46,6 +49,8 @@ pub struct Outcome {
     /// Of all that the stream took, in order.
     pub fingerprint: u64,
     pub readings: usize,
+    /// What happened in it, how often.
+    pub seen: BTreeMap<&'static str, u64>,
 }
 
 struct Process {
@@ -390,6 +395,10 @@ impl World {
         self.stop_process().await;
         let mut oracle = self.oracle.lock().unwrap();
         oracle.judge_all()?;
-        Ok(Outcome { fingerprint: oracle.fingerprint, readings: oracle.sent.len() })
+        Ok(Outcome {
+            fingerprint: oracle.fingerprint,
+            readings: oracle.sent.len(),
+            seen: std::mem::take(&mut oracle.seen),
+        })
     }
 }

@@ -76,11 +76,6 @@ impl Draining {
         }
     }
 
-    /// Ends it in the middle of whatever it does.
-    pub fn crash(self) {
-        self.task.abort();
-    }
-
     pub async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
