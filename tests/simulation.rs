@@ -140,6 +140,17 @@ fn histories_of_ten_thousand_seeds_keep_the_contract() {
     assert!(unseen.is_empty() || count < SEEDS, "in no history there was {unseen:?}");
 }
 
+/// With the fault that each of them found.
+const FAILED_ONCE: &[(u64, &str)] =
+    &[(13_563, "eight refused readings in a row at the head of the queue held up all behind them for ever")];
+
+#[test]
+fn seeds_that_failed_once_keep_the_contract() {
+    for (seed, fault) in FAILED_ONCE {
+        replay(*seed).run(None).unwrap_or_else(|what| panic!("seed {seed}, {fault}: {what}"));
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_history() {
     for seed in 0..40 {

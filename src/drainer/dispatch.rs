@@ -17,7 +17,7 @@ use super::batch::{BATCH_RECORDS_MAX, CallSize, Limits, Record};
 use super::hold::Hold;
 use super::pace::Pacer;
 use super::settle::{CallError, EntryVerdict, ErrorClass, Settlement, Transition};
-use super::suspects::{Refusal, Suspects};
+use super::suspects::{Others, Refusal, Suspects};
 use crate::backoff::Backoff;
 use crate::config::DrainOrder;
 use crate::queue::sequence_set::SequenceSet;
@@ -340,8 +340,9 @@ impl Dispatcher {
     /// The sink refuses something in this batch: halve it, down to the one reading.
     fn narrow_down(&mut self, batch: Batch, error: CallError, now: Duration) -> Settlement {
         let since = batch.suspect_since.unwrap_or(self.accepted_calls);
-        let others = !self.waiting.is_empty() || self.in_flight > 0;
-        match self.suspects.refused(batch.records, since, self.accepted_calls, others) {
+        let others = Others { waiting_items: self.waiting_items, in_flight: self.in_flight > 0 };
+        let accepted_calls = self.accepted_calls;
+        match self.suspects.refused(batch.records, since, accepted_calls, others, &mut self.random) {
             Refusal::Narrowed => Settlement::default(),
             Refusal::ForGood(record) => {
                 let sequences = record.sequences.into_iter().collect();

@@ -22,6 +22,17 @@ pub struct Suspects {
     waiting: VecDeque<Suspect>,
     /// Readings refused alone since the last acceptance.
     refused_alone: u32,
+    /// What waits to be sent is tried before the suspects.
+    others_first: bool,
+}
+
+/// What else is on its way to the sink, and may yet be accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct Others {
+    /// Readings that wait to be sent.
+    pub waiting_items: usize,
+    /// Whether a call is in flight.
+    pub in_flight: bool,
 }
 
 /// What a refusal comes to.
@@ -38,21 +49,24 @@ pub enum Refusal {
 impl Suspects {
     /// The next part to try, and the number of accepted calls when its batch was first refused.
     pub fn next(&mut self, accepted_calls: u64) -> Option<(Vec<Record>, u64)> {
+        if std::mem::take(&mut self.others_first) {
+            return None;
+        }
         let proven = |suspect: &Suspect| !suspect.alone || accepted_calls > suspect.since;
         let index = self.waiting.iter().position(proven)?;
         self.waiting.remove(index).map(|Suspect { records, since, .. }| (records, since))
     }
 
-    /// `records`, first refused at `since`, were refused again. `others` says that something else is
-    /// waiting or under way, which may yet be accepted.
+    /// `records`, first refused at `since`, were refused again.
     pub fn refused(
         &mut self,
         mut records: Vec<Record>,
         since: u64,
         accepted_calls: u64,
-        others: bool,
+        others: Others,
+        random: &mut fastrand::Rng,
     ) -> Refusal {
-        let halves = if records.len() > 1 {
+        let mut halves = if records.len() > 1 {
             let rest = records.split_off(records.len() / 2);
             [records, rest]
         } else if let Some((first, second)) = records[0].split() {
@@ -62,17 +76,35 @@ impl Suspects {
         } else {
             // Refused alone, but nothing else was accepted meanwhile: is it the reading or the sink?
             self.refused_alone += 1;
-            let untried = others || self.waiting.iter().any(|suspect| !suspect.alone);
+            let untried = others.waiting_items > 0
+                || others.in_flight
+                || self.waiting.iter().any(|suspect| !suspect.alone);
             if self.refused_alone >= REFUSED_ALONE_MAX || !untried {
                 return Refusal::OfEverything(records);
             }
             self.waiting.push_back(Suspect { records, since, alone: true });
+            self.look_elsewhere(others.waiting_items, random);
             return Refusal::Narrowed;
         };
+        halves.rotate_left((self.refused_alone > 0 && random.bool()).into());
         for records in halves.into_iter().rev() {
             self.waiting.push_front(Suspect { records, since, alone: false });
         }
         Refusal::Narrowed
+    }
+
+    /// Chooses by chance which reading not yet tried alone comes next: a row of refused ones at the head of
+    /// the queue must not hide for ever that the sink takes what is behind it.
+    fn look_elsewhere(&mut self, waiting_items: usize, random: &mut fastrand::Rng) {
+        let suspects = self.waiting.iter().enumerate().filter(|(_, suspect)| !suspect.alone);
+        let records = suspects.flat_map(|(index, suspect)| suspect.records.iter().map(move |r| (index, r)));
+        let untried: Vec<usize> =
+            records.flat_map(|(index, r)| r.sequences.iter().map(move |_| index)).collect();
+        let chosen = random.usize(..(untried.len() + waiting_items).max(1));
+        match untried.get(chosen).and_then(|index| self.waiting.remove(*index)) {
+            Some(suspect) => self.waiting.push_front(suspect),
+            None => self.others_first = waiting_items > 0,
+        }
     }
 
     /// The sink accepted something.
@@ -82,7 +114,7 @@ impl Suspects {
 
     /// Gives up all of them: their records.
     pub fn release(&mut self) -> impl Iterator<Item = Record> {
-        self.refused_alone = 0;
+        (self.refused_alone, self.others_first) = (0, false);
         self.waiting.drain(..).flat_map(|suspect| suspect.records)
     }
 }

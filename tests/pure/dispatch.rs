@@ -207,6 +207,50 @@ fn an_answer_with_too_few_verdicts_accepts_only_what_it_names() {
     assert_eq!(dispatcher.claimed().ranges().collect::<Vec<_>>(), [2..=2]);
 }
 
+/// A queue of 40 whose first `refused` the sink refuses for good, until it is empty or an hour is over.
+/// Returns how many were accepted, and set aside.
+fn drain_refusing_the_first(refused: u64) -> (u64, u64) {
+    let mut dispatcher = dispatcher(DrainOrder::OldestFirst);
+    let mut queued: Vec<u64> = (1..=40).collect();
+    let (mut accepted, mut aside) = (0, 0);
+    let mut now = Duration::ZERO;
+    while now < Duration::from_secs(3_600) && !queued.is_empty() {
+        match dispatcher.poll(now) {
+            Step::Fetch(_) => {
+                let free = queued.iter().filter(|n| !dispatcher.claimed().contains(**n));
+                let items = free.map(|n| item("a", *n)).collect();
+                dispatcher.handle_fetched(packed(items, 500), true, now);
+            }
+            Step::Send(batch) => {
+                let poison = batch.records.iter().flat_map(|record| &record.sequences).any(|n| *n <= refused);
+                let code = "ValidationException".to_owned();
+                let answer = match poison {
+                    true => Err(CallError { class: ErrorClass::Poison, code, message: String::new() }),
+                    false => Ok(vec![EntryVerdict::Accepted { shard: None }; batch.records.len()]),
+                };
+                let settlement = dispatcher.handle_answer(batch, answer, now);
+                let set_aside = settlement.refused.map(|(sequences, _)| sequences).unwrap_or_default();
+                accepted += settlement.accepted.count();
+                aside += set_aside.count();
+                queued.retain(|n| !settlement.accepted.contains(*n) && !set_aside.contains(*n));
+                dispatcher.forget(&settlement.accepted);
+                dispatcher.forget(&set_aside);
+                now += Duration::from_millis(20);
+            }
+            Step::Wait(until) => now = until.unwrap_or(now + Duration::from_secs(1)),
+        }
+    }
+    (accepted, aside)
+}
+
+#[test]
+fn a_row_of_refused_readings_does_not_hold_up_those_behind_it() {
+    for refused in [1, 7, 8, 20, 39] {
+        assert_eq!(drain_refusing_the_first(refused), (40 - refused, refused), "of {refused} refused");
+    }
+    assert_eq!(drain_refusing_the_first(40), (0, 0), "a sink that refuses everything costs nothing");
+}
+
 #[test]
 fn a_shard_at_its_limit_is_fed_at_its_limit() {
     // A shard of 1 MB/s with a bucket of one second, against the pacer, in virtual time.

@@ -5,9 +5,7 @@
 //! not there, since each is one atomic batch.
 
 use hr_gateway::clock::Anchor;
-use hr_gateway::queue::ledger::Ledger;
 use hr_gateway::queue::model::ModelQueue;
-use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::queue::witness::{Finding, Found, SYNC_STEP};
 use hr_gateway::queue::{Appended, ReadingQueue};

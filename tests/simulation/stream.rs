@@ -96,6 +96,7 @@ impl Oracle {
                 GapReason::GatewayDown => "gap: gateway down",
                 GapReason::ClockUnsynchronized => "gap: clock unsynchronized",
                 GapReason::Evicted => "gap: evicted",
+                GapReason::QueueLost => "gap: queue lost",
             };
             self.saw(kind);
         }
