@@ -69,7 +69,7 @@ stage_package() {
 
 # build_package: debhelper's part.
 build_package() (
-    QUEUE_FORMAT=$(sed -n 's/^const FORMAT: u8 = \([0-9]*\);$/\1/p' src/queue/durable/layout.rs)
+    QUEUE_FORMAT=$(sed -n 's/^.*const FORMAT: u8 = \([0-9]*\);$/\1/p' src/queue/durable/layout.rs)
     [ -n "$QUEUE_FORMAT" ] || {
         echo "src/queue/durable/layout.rs does not say its FORMAT" >&2
         exit 1
