@@ -260,13 +260,9 @@ impl World {
         if self.synchronized {
             return;
         }
-        let boottime_ms = self.moment().boottime_ms as i64;
-        let boot = self.moment().boot;
-        let anchor = Anchor {
-            boot,
-            offset_ms: BEGIN_MS + self.true_ms() as i64 - boottime_ms,
-            boottime_ms: boottime_ms as u64,
-        };
+        let Moment { boot, boottime_ms, .. } = self.moment();
+        let offset_ms = BEGIN_MS + self.true_ms() as i64 - boottime_ms as i64;
+        let anchor = Anchor { boot, offset_ms, boottime_ms };
         // A process that dies meanwhile may leave the anchor behind.
         self.oracle.lock().unwrap().boots.last_mut().expect("the machine was booted").anchored = true;
         if self.process().queue.add_anchor(anchor).await.is_ok() {
