@@ -38,10 +38,9 @@ pub fn init(filter: &Filter) -> Result<(), NotBegun> {
             registry.with(layer).try_init()
         }
         None => {
-            use std::io::IsTerminal;
             let layer = tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)
-                .with_ansi(std::io::stderr().is_terminal())
+                .with_ansi(false)
                 .with_target(false);
             registry.with(layer).try_init()
         }
