@@ -30,6 +30,9 @@ pub use system::{Synchronization, SystemClock, Vouched, boottime};
 /// second, and is right.
 pub const STEP_MS: u64 = 1_500;
 
+/// Two clocks cannot be read at once: by so much two readings of both may differ, and nothing was set.
+const READ_APART_MS: u64 = 20;
+
 /// How far a reading's `timestamp` can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,7 +97,10 @@ pub fn span_start(start: &Moment, end: &Moment, anchors: &[Anchor]) -> i64 {
     let (end_ms, end_quality) = resolve(end, anchors);
     let back = |ms: u64| end_ms.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX));
     if start.boot == end.boot {
-        return back(end.boottime_ms.saturating_sub(start.boottime_ms));
+        let begun_ms = back(end.boottime_ms.saturating_sub(start.boottime_ms));
+        // By the same clock it is the very time stamp of the reading that it began with.
+        let (start_ms, _) = resolve(start, anchors);
+        return if start_ms.abs_diff(begun_ms) <= READ_APART_MS { start_ms.min(end_ms) } else { begun_ms };
     }
     let (start_ms, start_quality) = resolve(start, anchors);
     let known = |quality| quality != ClockQuality::Unsynchronized;

@@ -210,7 +210,8 @@ impl World {
         let true_ms = ended_ms - began_ms;
         assert!(length_ms >= 0, "negative: {line}");
         if gap.start.boot == item.taken.boot {
-            assert_eq!(length_ms, true_ms, "as long as it truly was: {line}");
+            // It begins with a reading's own time stamp, where both clocks were not read at quite the same time.
+            assert!((length_ms - true_ms).abs() <= 20, "as long as it truly was, {true_ms} ms: {line}");
         } else if is_known {
             assert!(length_ms <= true_ms + TOLERANCE_MS, "{true_ms} ms, not {length_ms}: {line}");
         }
