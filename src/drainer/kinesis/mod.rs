@@ -1,7 +1,7 @@
 //! Kinesis Data Streams as a sink. The only folder that names the AWS SDK.
 //!
 //! The SDK's own retries are off: the drainer is the one owner of retrying, and it would not see what
-//! they hide. Timeouts are explicit. The [identity](identity) and the way there ([`network`]) are ours,
+//! they hide. Timeouts are explicit. The identity and the way there ([`network`]) are ours,
 //! and nothing of them runs where the queue does. When somebody has to act, the environment's files are
 //! read anew before the next try.
 

@@ -114,7 +114,7 @@ impl DurableQueue {
     }
 
     /// Whether the store in folder `path` is damaged: it may be read as a
-    /// [`Rescued`](crate::queue::rescued::Rescued) one only.
+    /// [`Rescued`] one only.
     pub fn is_damaged(path: &Path) -> Result<bool, QueueError> {
         sled::is_damaged(path)
     }
