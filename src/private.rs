@@ -3,8 +3,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::process::{Gid, Uid, getegid, geteuid};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
@@ -50,6 +53,37 @@ fn restrict(have: u32, want: u32, set: impl FnOnce(Permissions) -> io::Result<()
     match set(Permissions::from_mode(want)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
+    }
+}
+
+/// While it lives, this thread and those that it starts act as another user, who owns what they make: root
+/// works on the gateway's files, and they stay the gateway's.
+pub struct ActingAs {
+    before: Option<(Uid, Gid)>,
+}
+
+impl ActingAs {
+    /// Acts as the owner of `path`, if this is root.
+    pub fn owner_of(path: &Path) -> io::Result<Self> {
+        let owner = path.metadata()?;
+        let before = (geteuid(), getegid());
+        if !before.0.is_root() || owner.uid() == before.0.as_raw() {
+            return Ok(Self { before: None });
+        }
+        set_thread_res_gid(None, Gid::from_raw(owner.gid()), None)?;
+        let acting = Self { before: Some(before) };
+        set_thread_res_uid(None, Uid::from_raw(owner.uid()), None)?;
+        Ok(acting)
+    }
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        if let Some((user, group)) = self.before {
+            // The real user is root's: it may always go back.
+            _ = set_thread_res_uid(None, user, None);
+            _ = set_thread_res_gid(None, group, None);
+        }
     }
 }
 

@@ -78,11 +78,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => block_on(check::check(cli.config, args)),
         Command::Queue(args) => queue::queue(cli.config, args),
     };
-    result.unwrap_or_else(|failure| {
-        // Several mistakes of a configuration are several lines.
-        chain(&*failure.error).lines().for_each(|line| eprintln!("hr-gatewayd: {line}"));
-        ExitCode::from(failure.exit_code)
-    })
+    result.unwrap_or_else(|failure| failure.report())
 }
 
 /// A command's error and the exit code it leads to.
@@ -90,6 +86,15 @@ pub fn main() -> ExitCode {
 pub struct Failure {
     error: Box<dyn std::error::Error + Send + Sync>,
     exit_code: u8,
+}
+
+impl Failure {
+    /// Says it, and returns the exit code.
+    fn report(self) -> ExitCode {
+        // Several mistakes of a configuration are several lines.
+        chain(&*self.error).lines().for_each(|line| eprintln!("hr-gatewayd: {line}"));
+        ExitCode::from(self.exit_code)
+    }
 }
 
 impl<E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static> From<E> for Failure {

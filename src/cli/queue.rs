@@ -5,7 +5,6 @@ mod output;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,8 +19,10 @@ use output::Output;
 use super::{Failure, layers, run};
 use crate::config::Validated;
 use crate::control::{self, ControlError, Reply, Request, Selection};
+use crate::private::ActingAs;
 use crate::queue::capacity::Capacity;
-use crate::queue::durable::{DurableQueue, set_aside};
+use crate::queue::durable::DurableQueue;
+use crate::queue::folder::set_aside;
 use crate::queue::handle::Handle;
 use crate::queue::rescued::Rescuer;
 use crate::queue::{self, QueueError, ReadingQueue, Status};
@@ -141,6 +142,7 @@ fn perform(
     const REPLIES_AHEAD: usize = 64;
     let path = &target.path;
     let mut tries = 0;
+    let mut acting;
     let queue = loop {
         if let Some(answer) = control::ask(path, request, hear) {
             return Ok(answer?);
@@ -152,6 +154,8 @@ fn perform(
             };
             return Err(format!("no queue at {}: {error}; {hint}", path.display()).into());
         }
+        // Until the end: sled goes on writing while it is closed.
+        acting = ActingAs::owner_of(path)?;
         match open(target, request) {
             Err(QueueError::InUse(_)) if tries < TRIES => tries += 1,
             opened => break opened?,
@@ -175,7 +179,7 @@ fn perform(
     let (count, ()) = super::block_on(async { tokio::try_join!(answer, pass_on) })?;
     super::block_on(queue.close())?;
     drop(queue);
-    give_back_to_owner(path)?;
+    drop(acting);
     Ok(count)
 }
 
@@ -185,15 +189,13 @@ fn open(target: &Target, request: &Request) -> Result<Box<dyn ReadingQueue>, Que
     let capacity = Capacity::from_config(&target.validated.config().queue);
     let (path, rescuer) = (&target.path, target.rescuer());
     if let Request::Requeue(_) | Request::Drop(_) | Request::Recover(_) = request {
-        let opened = DurableQueue::open(path, capacity, rescuer.codec, &rescuer.gateway)?;
-        run::findings(&opened).into_iter().for_each(|finding| eprintln!("hr-gatewayd: {finding}"));
-        return Ok(Box::new(opened.queue));
+        return Ok(Box::new(open_to_change(target)?));
     }
     let whole = || {
         let queue = DurableQueue::open_existing(path, capacity, rescuer.codec.clone(), &rescuer.gateway)?;
         queue::audit(&queue).map(|_| queue)
     };
-    let error = match DurableQueue::is_damaged(path)? {
+    let error = match DurableQueue::is_damaged(path, &target.rescuer())? {
         true => None,
         false => match whole() {
             Ok(queue) => return Ok(Box::new(queue)),
@@ -209,6 +211,14 @@ fn open(target: &Target, request: &Request) -> Result<Box<dyn ReadingQueue>, Que
         (rescued.readable().count() + rescued.dead().count(), rescued.passed_over());
     eprintln!("hr-gatewayd: the store is damaged; {}", rescued_words(readable, passed_over, &missing));
     Ok(Box::new(rescued))
+}
+
+fn open_to_change(target: &Target) -> Result<DurableQueue, QueueError> {
+    let capacity = Capacity::from_config(&target.validated.config().queue);
+    let rescuer = target.rescuer();
+    let opened = DurableQueue::open(&target.path, capacity, rescuer.codec, &rescuer.gateway)?;
+    run::findings(&opened).into_iter().for_each(|finding| eprintln!("hr-gatewayd: {finding}"));
+    Ok(opened.queue)
 }
 
 fn rescued_words(readable: u64, passed_over: u64, missing: &[(u64, u64)]) -> String {
@@ -227,18 +237,6 @@ fn missing_words(missing: &[(u64, u64)]) -> String {
         _ => format!(" (sequences {}, …)", ranges.join(", ")),
     };
     format!("{count} readings and gap records are known to be missing{which}")
-}
-
-/// What root wrote into the daemon's folder must stay the daemon's.
-fn give_back_to_owner(folder: &Path) -> io::Result<()> {
-    let owner = folder.metadata()?;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.metadata()?.uid() != owner.uid() {
-            std::os::unix::fs::chown(entry.path(), Some(owner.uid()), Some(owner.gid()))?;
-        }
-    }
-    Ok(())
 }
 
 fn status(target: &Target, json: bool) -> Result<ExitCode, Failure> {
@@ -276,7 +274,11 @@ fn status(target: &Target, json: bool) -> Result<ExitCode, Failure> {
         }
         println!(
             "the ledger {}",
-            if status.balances { "balances" } else { "DOES NOT BALANCE; please report it" }
+            match status.balances {
+                true => "balances",
+                false if status.missing > 0 => "does not balance: readings are missing from it",
+                false => "DOES NOT BALANCE; please report it",
+            }
         );
     }
     Ok(if status.balances { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -336,33 +338,61 @@ fn change(target: &Target, request: Request, done: &str) -> Result<ExitCode, Fai
 }
 
 fn recover(target: &Target, from: Vec<PathBuf>) -> Result<ExitCode, Failure> {
-    let folders = if from.is_empty() { set_aside(&target.path)? } else { from };
+    let folders = match from.is_empty() {
+        true => {
+            set_aside_now(target)?;
+            set_aside(&target.path)?
+        }
+        false => from,
+    };
     if folders.is_empty() {
         println!("no damaged store of this queue was set aside; name one with --from");
     }
+    let mut code = ExitCode::SUCCESS;
     for folder in folders {
-        // The daemon has another working directory.
-        let folder = folder.canonicalize()?;
-        let shown = folder.display().to_string();
-        let progress = progress_bar(true);
-        let mut words = String::new();
-        let count = perform(target, &Request::Recover(folder), &mut |reply| {
-            match reply {
-                Reply::Progress(position, total) => {
-                    progress.set_length(total);
-                    progress.set_position(position);
-                }
-                Reply::Rescued { readable, passed_over, missing } => {
-                    words = rescued_words(readable, passed_over, &missing);
-                }
-                _ => {}
-            }
-            Ok(())
-        })?;
-        progress.finish_and_clear();
-        println!("{shown}: {count} taken back; {words}");
+        // The next one may still give what is in it.
+        if let Err(failure) = recover_from(target, &folder) {
+            eprintln!("hr-gatewayd: {} was not taken back, or not all of it:", folder.display());
+            code = failure.report();
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+fn recover_from(target: &Target, folder: &Path) -> Result<(), Failure> {
+    // The daemon has another working directory.
+    let folder = folder.canonicalize()?;
+    let shown = folder.display().to_string();
+    let progress = progress_bar(true);
+    let mut words = String::new();
+    let count = perform(target, &Request::Recover(folder), &mut |reply| {
+        match reply {
+            Reply::Progress(position, total) => {
+                progress.set_length(total);
+                progress.set_position(position);
+            }
+            Reply::Rescued { readable, passed_over, missing } => {
+                words = rescued_words(readable, passed_over, &missing);
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    progress.finish_and_clear();
+    println!("{shown}: {count} taken back; {words}");
+    Ok(())
+}
+
+/// Sets a damaged store of a stopped gateway aside, as the gateway would at its next start.
+fn set_aside_now(target: &Target) -> Result<(), Failure> {
+    let path = &target.path;
+    if control::ask(path, &Request::Status, &mut |_| Ok(())).is_some()
+        || !DurableQueue::is_damaged(path, &target.rescuer())?
+    {
+        return Ok(());
+    }
+    let _acting = ActingAs::owner_of(path)?;
+    Ok(open_to_change(target)?.close()?)
 }
 
 /// On a terminal only, and on stderr.

@@ -255,7 +255,7 @@ fn open(validated: &Validated) -> Result<Open, QueueError> {
             _ => error!(error_class = "storage", missing, "{finding}"),
         }
     }
-    let went_back = matches!(opened.finding, Finding::WentBack(_));
+    let went_back = opened.set_aside.is_some() || !opened.missing.is_empty();
     let queue = Handle::spawn(Box::new(opened.queue))
         .map_err(|error| QueueError::Storage { operation: "begin its thread", source: error.into() })?;
     Ok(Open { queue, went_back })
@@ -274,7 +274,7 @@ pub(super) fn findings(opened: &Opened) -> Option<String> {
     }
     match opened.finding {
         Finding::Sound => None,
-        Finding::WentBack(back) => Some(went_back(&back)),
+        Finding::WentBack(back) => Some(went_back(&back, opened.missing.count())),
         Finding::NoWitness => Some(
             "the queue's witness is missing, damaged or of another history: whether readings were lost before this \
              start cannot be told; no id is given twice, and a new witness was begun"
@@ -288,17 +288,19 @@ pub(super) fn findings(opened: &Opened) -> Option<String> {
     }
 }
 
-fn went_back(back: &WentBack) -> String {
-    let WentBack { first, last, first_missing } = *back;
-    let lost = match back.missing() {
+fn went_back(back: &WentBack, missing: u64) -> String {
+    let WentBack { first, last, .. } = *back;
+    let lost = match missing {
         0 => "all of them had left the queue, so nothing is missing".to_owned(),
         count => format!(
-            "up to {count} of them ({first_missing} to {last}) had not left the queue and are missing"
+            "up to {count} readings and gap records had not left the queue, or were dead letters, and are missing \
+             (`hr-gatewayd queue status` lists them)"
         ),
     };
-    let which = match first > last {
-        true => "what left the queue since then is in it again, and will be sent again".to_owned(),
-        false => format!("sequences {first} to {last} were taken in once and are not in it; {lost}"),
+    let which = match (first > last, missing) {
+        (true, 0) => "what left the queue since then is in it again, and will be sent again".to_owned(),
+        (true, _) => format!("what left the queue since then is in it again; {lost}"),
+        (false, _) => format!("sequences {first} to {last} were taken in once and are not in it; {lost}"),
     };
     format!(
         "the queue went back in time (a backup or disk image put in its place, or damage): {which}. New readings go on \

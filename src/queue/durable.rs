@@ -9,7 +9,8 @@
 //! | `l` + sensor | the sensor's ledger [`Row`](super::ledger::Row), postcard |
 //! | `m` | the store's description, postcard |
 //! | `e` + first sequence, big-endian | an origin: epoch and gateway, postcard |
-//! | `o` | the opening before the last, and what is known to be missing, postcard |
+//! | `o` | the opening before the last, postcard |
+//! | `x` + first sequence, big-endian | the last of a range of sequences that are known to be missing, postcard |
 //!
 //! An append writes one small segment. When [`SEAL_ITEMS`] items wait in small segments at the end, the
 //! same batch merges them into one: a month offline stays small on disk and in memory. Segments never
@@ -36,13 +37,14 @@ use super::ledger::{Ledger, Movement};
 use super::segment::SegmentCodec;
 use super::sequence_set::SequenceSet;
 use intake::Intake;
-use layout::{META_KEY, Meta, Past, dead_letter_key, encoded};
+use layout::{META_KEY, Meta, Missing, Past, dead_letter_key, encoded};
 use lookup::Walk;
-pub use open::{Opened, SetAside, set_aside};
+pub use open::{Opened, SetAside};
+use rows::TouchedRows;
 use settings::Settings;
 
 use super::sled::{Store, Writes, storage};
-use super::witness::Witness;
+use super::witness::{Cover, Witness};
 use super::{Absorbable, Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::{ANCHORS_MAX, Anchor};
 use crate::config::DrainOrder;
@@ -58,6 +60,9 @@ pub const SEAL_ITEMS: u32 = 100;
 /// taken for damage of what lies before: 2,500 readings taken out at once write some 30 KB.
 const UNSYNCED_REMOVALS_MAX: u32 = 8;
 
+/// So much free space is enough for the ledger's rows, when the queue is closed.
+const CLOSING_BYTES: u64 = 1 << 20;
+
 /// A [`ReadingQueue`] on disk.
 pub struct DurableQueue {
     store: Store,
@@ -67,7 +72,11 @@ pub struct DurableQueue {
 
 struct State {
     meta: Meta,
+    /// The next sequence as it stands in the store; `meta` is ahead of it while the disk is too full to write.
+    stored_next: u64,
     past: Past,
+    missing: Missing,
+    dead: SequenceSet,
     origins: Origins,
     ledger: Ledger,
     depth: u64,
@@ -115,7 +124,13 @@ impl DurableQueue {
     }
 
     fn sync_store(&self) -> Result<(), QueueError> {
-        let applied_before = self.lock().meta.next_sequence;
+        let applied_before = {
+            let state = self.lock();
+            if state.failed {
+                return Err(QueueError::Failed);
+            }
+            state.stored_next
+        };
         let synced = self.store.sync();
         let mut state = self.lock();
         let noted = synced.and_then(|()| {
@@ -127,7 +142,7 @@ impl DurableQueue {
         noted
     }
 
-    /// Removals need not survive a power cut, but many at once must not be torn: see
+    /// After what need not survive a power cut; but many at once must not be torn: see
     /// [`UNSYNCED_REMOVALS_MAX`].
     fn after_removal(&self) -> Result<(), QueueError> {
         let mut state = self.lock();
@@ -145,14 +160,28 @@ impl DurableQueue {
         let (durable_before, settled_before) = (state.durable_before, first_queued.min(state.durable_before));
         match &mut state.witness {
             Some(witness) => {
-                witness.note(durable_before, settled_before).map_err(storage("write its witness"))
+                let dead = Cover::of(&state.dead);
+                witness.note(durable_before, settled_before, dead).map_err(storage("write its witness"))
             }
             None => Ok(()),
         }
     }
 
-    fn write_meta(&self, state: &State, writes: &mut Writes) {
+    fn write_meta(&self, state: &mut State, writes: &mut Writes) {
         writes.insert(META_KEY, state.meta.encode());
+        state.stored_next = state.meta.next_sequence;
+    }
+
+    /// Writes what was counted while the disk was too full, if it takes this little.
+    fn write_unwritten(&self) -> Result<(), QueueError> {
+        if self.lock().unwritten.is_empty() || self.store.free_bytes()? < CLOSING_BYTES {
+            return Ok(());
+        }
+        self.write(|queue, state, writes| {
+            TouchedRows::of(std::mem::take(&mut state.unwritten)).write(state, writes);
+            queue.write_meta(state, writes);
+            Ok(())
+        })
     }
 }
 
@@ -261,6 +290,7 @@ impl ReadingQueue for DurableQueue {
                 let key = dead_letter_key(item.sequence);
                 let segment = queue.codec().encode(&key, std::slice::from_ref(&item));
                 writes.insert(key, encoded(&(reason, segment)));
+                state.dead.insert(item.sequence);
             }
             Ok(())
         })?;
@@ -309,7 +339,7 @@ impl ReadingQueue for DurableQueue {
     }
 
     fn missing(&self) -> SequenceSet {
-        self.lock().past.missing()
+        self.lock().missing.0.clone()
     }
 
     fn begin_audit(&self) {
@@ -344,6 +374,7 @@ impl ReadingQueue for DurableQueue {
     }
 
     fn close(&self) -> Result<(), QueueError> {
+        self.write_unwritten()?;
         self.sync_store()?;
         match &mut self.lock().witness {
             Some(witness) => witness.close().map_err(storage("close its witness")),

@@ -21,6 +21,7 @@
 
 pub mod capacity;
 pub mod durable;
+pub mod folder;
 pub mod handle;
 pub mod ledger;
 pub mod model;
@@ -299,6 +300,20 @@ pub enum QueueError {
         /// The newest this program knows.
         known: u8,
     },
+    /// So damaged that nothing of it can be known.
+    #[error("nothing can be read of the damaged store at {}: {why}", .folder.display())]
+    Unreadable {
+        /// Where it is.
+        folder: PathBuf,
+        /// What is lacking.
+        why: &'static str,
+    },
+    /// What is to be taken back would not fit.
+    #[error(
+        "there is no room for what is to be taken back: make room on the disk, or raise queue.items_max; \
+         what was not taken back yet stays where it is"
+    )]
+    NoRoom,
     /// It was opened to look at it.
     #[error("the queue was opened for reading only")]
     ReadOnly,
@@ -315,7 +330,12 @@ impl QueueError {
             Self::Segment { source, .. } => {
                 matches!(source, SegmentError::KeyMissing | SegmentError::KeyWrong | SegmentError::Newer(_))
             }
-            Self::Storage { .. } | Self::InUse(_) | Self::ReadOnly | Self::Failed => false,
+            Self::Storage { .. }
+            | Self::Unreadable { .. }
+            | Self::InUse(_)
+            | Self::NoRoom
+            | Self::ReadOnly
+            | Self::Failed => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::capacity::{Admission, Capacity};
 use super::ledger::{Ledger, Movement};
 use super::segment::SegmentCodec;
 use super::sequence_set::SequenceSet;
-use super::witness::{Before, Finding, Found, Judgement, Mark, StoreState, judge};
+use super::witness::{Before, Cover, Finding, Found, Judgement, Mark, StoreState, judge};
 use super::{Absorbable, Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
@@ -94,8 +94,13 @@ impl ModelQueue {
             next,
         });
         let Judgement { first_sequence, finding } = judge(known.as_ref(), found);
-        if let Finding::WentBack(back) = &finding {
-            state.missing.insert_range(back.first_missing..=back.last);
+        if let (Finding::WentBack(back), Found::Mark(mark)) = (&finding, found) {
+            let mut lost = mark.dead.sequences();
+            if state.identity.as_ref().is_some_and(|identity| identity.store == mark.store) {
+                lost.remove_all(&state.items.keys().chain(state.dead.keys()).copied().collect());
+            }
+            lost.insert_range(back.first_missing..=back.last);
+            state.missing.insert_all(&lost);
         }
         let begun = Origin { first_sequence, epoch, gateway };
         state.next_sequence = first_sequence;
@@ -126,6 +131,7 @@ impl ModelQueue {
             opened_at: origins.newest().first_sequence,
             durable_before: state.next_sequence,
             settled_before: state.items.keys().next().copied().unwrap_or(state.next_sequence),
+            dead: Cover::of(&state.dead.keys().copied().collect()),
             is_clean: false,
         }
     }

@@ -4,13 +4,18 @@
 //! whatever is bad is passed over and counted, and the rest goes on; items come once and in order, and one
 //! whose ids cannot be known does not come at all.
 
+mod entries;
+
 use std::fs::File;
+use std::io;
 use std::path::Path;
+
+use entries::{missing_of, origins_of, read, rows_of};
 
 use super::capacity::Capacity;
 use super::durable::dead_letters::decode_dead_letter;
-use super::durable::layout::{META_KEY, Meta, dead_letter_key, decode_origin, segment_key, sequence_of};
-use super::durable::rows::decode_row;
+use super::durable::layout::{META_KEY, Meta, dead_letter_key, segment_key, sequence_of};
+use super::folder::STORE;
 use super::ledger::{Ledger, Row};
 use super::salvage::Salvaged;
 use super::segment::{SegmentCodec, SegmentError};
@@ -20,7 +25,7 @@ use super::witness::{Found, Mark, Witness};
 use super::{Absorbable, Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
-use crate::reading::{GatewayId, Item, Observation, Origin, Origins, SensorId};
+use crate::reading::{Epoch, GatewayId, Item, Observation, SensorId};
 use crate::wire::Envelope;
 
 /// What it takes to read a damaged store.
@@ -33,10 +38,31 @@ pub struct Rescuer {
 }
 
 impl Rescuer {
-    /// Reads what is in `folder`. An error if there is no store at all, none of its ids can be known, or it
-    /// needs another key.
+    /// Reads what is in `folder`. It is [`Unreadable`](QueueError::Unreadable) if there is no store, or none of
+    /// its ids can be known; another error if it needs another key, or the system refuses.
     pub fn read(&self, folder: &Path) -> Result<Rescued, QueueError> {
-        Rescued::of(folder, self.codec.clone(), &self.gateway)
+        let witness = Witness::read_inside(folder);
+        let rescued = Rescued::of(folder, Salvaged::read, &witness, self)?;
+        match rescued.is_whole(&witness) {
+            true => Ok(rescued),
+            // A hole in it was no power cut's.
+            false => Rescued::of(folder, Salvaged::read_beyond, &witness, self),
+        }
+    }
+
+    /// Whether the store in `folder`, which has a hole near its end, shows all that it had: a power cut may have
+    /// made the hole then, and nothing is in it that was synced.
+    pub fn finds_whole(&self, folder: &Path, witness: &Found) -> Result<bool, QueueError> {
+        match Rescued::of(folder, Salvaged::read, &Found::Nothing, self) {
+            Ok(rescued) => Ok(rescued.is_whole(witness)),
+            // Before anything was stored in it.
+            Err(QueueError::Unreadable { .. }) => {
+                Ok(!matches!(witness, Found::Mark(mark) if mark.durable_before > 1))
+            }
+            // With the right key it is looked at again.
+            Err(error) if error.needs_configuration() => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -49,20 +75,37 @@ pub struct Rescued {
     readable: SequenceSet,
     dead: SequenceSet,
     unreadable: u64,
+    /// What it knew to be missing itself.
+    missing: SequenceSet,
+    /// Something opened with the key: what does not is an older form, from before the key was changed.
+    key_fits: bool,
     mark: Option<Mark>,
+    store: Option<Epoch>,
     next_sequence: u64,
 }
 
 impl Rescued {
-    fn of(folder: &Path, codec: SegmentCodec, gateway: &GatewayId) -> Result<Self, QueueError> {
-        let db = File::open(folder.join("db")).map_err(storage("find its store"))?;
-        let salvaged = Salvaged::read(db).map_err(storage("read its store"))?;
+    fn of(
+        folder: &Path,
+        salvage: fn(File) -> io::Result<Salvaged>,
+        witness: &Found,
+        Rescuer { codec, gateway }: &Rescuer,
+    ) -> Result<Self, QueueError> {
+        let unreadable = |why| QueueError::Unreadable { folder: folder.to_owned(), why };
+        let db = match File::open(folder.join(STORE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(unreadable("there is no store"));
+            }
+            db => db.map_err(storage("open its store"))?,
+        };
+        let salvaged = salvage(db).map_err(storage("read its store"))?;
         let meta = read(&salvaged, META_KEY)?.and_then(|bytes| Meta::from_bytes(&bytes).ok());
-        let mark = match Witness::read_inside(folder) {
-            Found::Mark(mark) => Some(mark),
+        let mark = match witness {
+            Found::Mark(mark) => Some(*mark),
             Found::Nothing | Found::Torn => None,
         };
-        let origins = origins_of(&salvaged, meta.as_ref(), mark.as_ref(), gateway)?;
+        let origins = origins_of(&salvaged, meta.as_ref(), mark.as_ref(), gateway)?
+            .ok_or_else(|| unreadable("neither its description nor its witness can be read"))?;
         let anchors = meta.as_ref().map_or_else(Vec::new, |meta| meta.anchors.clone());
         let mut rescued = Self {
             ledger: rows_of(&salvaged)?,
@@ -70,38 +113,63 @@ impl Rescued {
             readable: SequenceSet::default(),
             dead: SequenceSet::default(),
             unreadable: 0,
+            missing: missing_of(&salvaged)?,
+            key_fits: false,
             mark,
+            store: meta.as_ref().map(|meta| meta.store),
             next_sequence: meta.map_or(1, |meta| meta.next_sequence),
             salvaged,
-            codec,
+            codec: codec.clone(),
         };
         rescued.survey()?;
         Ok(rescued)
     }
 
+    /// Whether it has come as far as `witness` saw it, and holds what its ledger says. What is not known is taken
+    /// for whole.
+    fn is_whole(&self, witness: &Found) -> bool {
+        let is_behind = match witness {
+            Found::Mark(mark) => {
+                self.store.is_none_or(|store| store == mark.store) && self.next_sequence < mark.durable_before
+            }
+            Found::Nothing | Found::Torn => false,
+        };
+        let totals = self.ledger.totals();
+        let dead = totals.readings.dead_lettered + totals.gap_records.dead_lettered;
+        !is_behind && self.readable.count() == self.ledger.depth() && self.dead.count() == dead
+    }
+
     /// Learns what can be read.
     fn survey(&mut self) -> Result<(), QueueError> {
-        let mut keys: Vec<u64> = Vec::new();
-        keys.extend(self.salvaged.keys(segment_key(0)..=segment_key(u64::MAX)).map(sequence_of));
-        for key in keys {
-            match self.segment(key)? {
-                Some(items) => {
+        let keys = |range| self.salvaged.keys(range).map(sequence_of).collect::<Vec<u64>>();
+        let segments = keys(segment_key(0)..=segment_key(u64::MAX));
+        let letters = keys(dead_letter_key(0)..=dead_letter_key(u64::MAX));
+        let mut locked = None;
+        for key in segments {
+            match self.segment(key) {
+                Ok(Some(items)) => {
                     // What stands before the last is an older form of what is there.
                     let last = self.readable.ranges().next_back().map_or(0, |range| *range.end());
                     self.readable.extend(items.iter().map(|item| item.sequence).filter(|item| *item > last));
                 }
-                None => self.unreadable += 1,
+                Ok(None) => self.unreadable += 1,
+                Err(error @ QueueError::Segment { .. }) => locked = Some(error),
+                Err(error) => return Err(error),
             }
         }
-        let letters: Vec<u64> =
-            self.salvaged.keys(dead_letter_key(0)..=dead_letter_key(u64::MAX)).map(sequence_of).collect();
         for sequence in letters {
-            match self.letter(sequence)? {
-                Some(letter) => self.dead.insert(letter.item.sequence),
-                None => self.unreadable += 1,
+            match self.letter(sequence) {
+                Ok(Some(letter)) => self.dead.insert(letter.item.sequence),
+                Ok(None) => self.unreadable += 1,
+                Err(error @ QueueError::Segment { .. }) => locked = Some(error),
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.key_fits = !(self.readable.is_empty() && self.dead.is_empty());
+        match locked {
+            Some(error) if !self.key_fits => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The queued items that can be read.
@@ -135,7 +203,7 @@ impl Rescued {
     fn segment(&self, sequence: u64) -> Result<Option<Vec<Item>>, QueueError> {
         let key = segment_key(sequence);
         let Some(value) = read(&self.salvaged, &key)? else { return Ok(None) };
-        let items = readable(self.codec.decode(&key, &value), sequence)?;
+        let items = self.readable_or(self.codec.decode(&key, &value), sequence)?;
         // An older form of the segment may stand in for the last one.
         let settled_before = self.mark.map_or(0, |mark| mark.settled_before);
         Ok(items.map(|items| items.into_iter().filter(|item| item.sequence >= settled_before).collect()))
@@ -144,7 +212,22 @@ impl Rescued {
     fn letter(&self, sequence: u64) -> Result<Option<DeadLetter>, QueueError> {
         let key = dead_letter_key(sequence);
         let Some(value) = read(&self.salvaged, &key)? else { return Ok(None) };
-        readable(decode_dead_letter(&self.codec, &key, &value), sequence)
+        self.readable_or(decode_dead_letter(&self.codec, &key, &value), sequence)
+    }
+
+    /// Damage is passed over; a key that is missing or wrong for all there is is not, and neither is a later
+    /// version's format.
+    fn readable_or<T>(
+        &self,
+        decoded: Result<T, SegmentError>,
+        sequence: u64,
+    ) -> Result<Option<T>, QueueError> {
+        match decoded {
+            Ok(decoded) => Ok(Some(decoded)),
+            Err(SegmentError::Damaged) => Ok(None),
+            Err(SegmentError::KeyWrong | SegmentError::KeyMissing) if self.key_fits => Ok(None),
+            Err(source) => Err(QueueError::Segment { sequence, source }),
+        }
     }
 
     /// Items from `sequence` on that were not in an earlier segment.
@@ -164,50 +247,6 @@ impl Rescued {
         found.truncate(items_max);
         Ok(found)
     }
-}
-
-/// Damage is passed over; a key that is missing or wrong is not, and neither is a later version's format.
-fn readable<T>(decoded: Result<T, SegmentError>, sequence: u64) -> Result<Option<T>, QueueError> {
-    match decoded {
-        Ok(decoded) => Ok(Some(decoded)),
-        Err(SegmentError::Damaged) => Ok(None),
-        Err(source) => Err(QueueError::Segment { sequence, source }),
-    }
-}
-
-fn read(salvaged: &Salvaged, key: &[u8]) -> Result<Option<Vec<u8>>, QueueError> {
-    salvaged.value(key).map_err(storage("read its store"))
-}
-
-fn origins_of(
-    salvaged: &Salvaged,
-    meta: Option<&Meta>,
-    mark: Option<&Mark>,
-    gateway: &GatewayId,
-) -> Result<Origins, QueueError> {
-    let mut origins = Vec::new();
-    for key in salvaged.keys(&b"e"[..]..&b"f"[..]) {
-        origins.extend(read(salvaged, key)?.and_then(|value| decode_origin(key, &value)));
-    }
-    let first = |epoch| Origin { first_sequence: 1, epoch, gateway: gateway.clone() };
-    if let (true, Some(meta)) = (origins.is_empty(), meta) {
-        origins.push(first(meta.store));
-    }
-    if let (true, Some(mark)) = (origins.is_empty(), mark) {
-        // The last opening's is all that is known.
-        origins.push(Origin { first_sequence: mark.opened_at, ..first(mark.opening) });
-    }
-    Origins::new(origins)
-        .ok_or_else(|| storage("tell whose it is")("neither its description nor its witness can be read"))
-}
-
-fn rows_of(salvaged: &Salvaged) -> Result<Ledger, QueueError> {
-    let mut ledger = Ledger::default();
-    for key in salvaged.keys(&b"l"[..]..&b"m"[..]) {
-        let row = read(salvaged, key)?.and_then(|value| decode_row(key, &value));
-        ledger.rows.extend(row);
-    }
-    Ok(ledger)
 }
 
 impl ReadingQueue for Rescued {
@@ -279,13 +318,14 @@ impl ReadingQueue for Rescued {
         self.readable.count()
     }
 
-    /// What its witness says was queued, and cannot be read.
+    /// What it knew to be missing; and what its witness says was there, and cannot be read.
     fn missing(&self) -> SequenceSet {
-        let mut missing = SequenceSet::default();
-        if let Some(mark) = self.mark
-            && mark.settled_before < mark.durable_before
-        {
-            missing.insert_range(mark.settled_before..=mark.durable_before - 1);
+        let mut missing = self.missing.clone();
+        if let Some(mark) = self.mark {
+            missing.insert_all(&mark.dead.sequences());
+            if mark.settled_before < mark.durable_before {
+                missing.insert_range(mark.settled_before..=mark.durable_before - 1);
+            }
         }
         missing.remove_all(&self.readable);
         missing.remove_all(&self.dead);

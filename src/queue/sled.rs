@@ -6,16 +6,16 @@
 //! only way to durability here, and the lints ban the other.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::RangeBounds;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, StatVfsMountFlags};
+use rustix::fs::StatVfsMountFlags;
 
 use super::QueueError;
-use super::salvage::is_damaged_inside;
+use super::folder::{Folder, STORE};
+use super::salvage::{Condition, condition, is_unreadable};
 use crate::fault;
 
 /// sled's page cache. Its default is 1 GB; the queue is read once, in order, so little helps as much.
@@ -29,18 +29,12 @@ const DESCRIBED_MARK: &str = "hr-gatewayd.described";
 /// Beside the store: says that it is damaged and must not be opened again.
 const DAMAGED_MARK: &str = "hr-gatewayd.damaged";
 
-/// What the name of a folder ends with, or begins with inside a mount point, into which a damaged store was moved.
-pub const ASIDE: &str = "damaged-";
-
-/// A helper that is just being started holds, for a moment, the files that we have open, and their locks.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
-
 /// An ordered map of bytes with atomic batches.
 pub struct Store {
     db: ::sled::Db,
     file: File,
-    path: PathBuf,
+    /// After the others: nobody else opens it before they are closed.
+    folder: Folder,
 }
 
 /// A value as the store hands it out, without copying.
@@ -63,39 +57,29 @@ impl Writes {
 }
 
 impl Store {
-    /// Opens the store at `path`, creating it. A damaged one is moved aside, never deleted: where to
-    /// is returned, and a new one begins. As damaged counts also one that was
+    /// Opens the store in `folder`, creating it. A damaged one is moved aside, never deleted: where to
+    /// is returned, and a new one begins: see [`is_damaged`]. As damaged counts also one that was
     /// [described](Self::describe) and has no `description` any more: sled takes a file of zeros for a
     /// new one.
-    pub fn open(path: &Path, description: &[u8]) -> Result<(Self, Option<PathBuf>), QueueError> {
-        let mut tries = 0;
-        loop {
-            match Self::try_open(path, description) {
-                Err(QueueError::InUse(_)) if tries < LOCK_TRIES => tries += 1,
-                opened => return opened,
-            }
-            std::thread::sleep(LOCK_PAUSE);
-        }
-    }
-
-    fn try_open(path: &Path, description: &[u8]) -> Result<(Self, Option<PathBuf>), QueueError> {
-        std::fs::create_dir_all(path).map_err(storage("create its folder"))?;
-        restrict_to_owner(path)?;
-        // Nothing is done to a store that another process has open.
-        drop(lock(path)?);
+    pub fn open(
+        mut folder: Folder,
+        description: &[u8],
+        is_whole: impl FnOnce(&Path) -> Result<bool, QueueError>,
+    ) -> Result<(Self, Option<PathBuf>), QueueError> {
         let mut set_aside = None;
-        if is_damaged(path)? {
-            set_aside = Some(move_aside(path)?);
+        if is_damaged(folder.path(), is_whole)? {
+            set_aside = Some(folder.move_aside()?);
         }
-        let db = match open_intact(path, description) {
+        let db = match open_intact(folder.path(), description) {
             Ok(db) => db,
             Err(Unopened::Damaged) => {
-                set_aside = Some(move_aside(path)?);
-                open_db(path).map_err(storage("begin a new store"))?
+                set_aside = Some(folder.move_aside()?);
+                open_db(folder.path()).map_err(storage("begin a new store"))?
             }
             Err(Unopened::Refused(error)) => return Err(error),
         };
-        let file = File::open(path.join("db")).map_err(storage("open its store's file"))?;
+        let path = folder.path();
+        let file = File::open(path.join(STORE)).map_err(storage("open its store's file"))?;
         // sled writes it once and never syncs it; a cut while the kernel did so itself, half a minute later,
         // left zeros, with which no store opens.
         File::open(path.join("conf"))
@@ -105,28 +89,28 @@ impl Store {
         for folder in [Some(path), path.parent()].into_iter().flatten() {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(storage("sync its folder"))?;
         }
-        Ok((Self { db, file, path: path.to_owned() }, set_aside))
+        Ok((Self { db, file, folder }, set_aside))
     }
 
-    /// Opens the store at `path` as it is: creates nothing and moves nothing aside.
-    pub fn open_existing(path: &Path) -> Result<Self, QueueError> {
-        let file = File::open(path.join("db")).map_err(storage("find its store"))?;
-        match open_db(path) {
-            Ok(db) => Ok(Self { db, file, path: path.to_owned() }),
-            Err(error) => {
-                Err(refusal(path, error).unwrap_or_else(|damage| storage("open its store")(damage)))
-            }
-        }
+    /// Opens the store in `folder` as it is: creates nothing and moves nothing aside.
+    pub fn open_existing(folder: Folder) -> Result<Self, QueueError> {
+        let file = File::open(folder.path().join(STORE)).map_err(storage("find its store"))?;
+        let db = open_db(folder.path()).map_err(|error| refusal(folder.path(), error))?;
+        Ok(Self { db, file, folder })
     }
 
     /// Notes outside the store that it has a description from now on, and its format.
     pub fn describe(&self, format: u8) -> Result<(), QueueError> {
-        File::create(self.path.join(DESCRIBED_MARK))
+        let noted = std::fs::read_to_string(self.folder.path().join(DESCRIBED_MARK));
+        if noted.is_ok_and(|noted| noted.trim() == format.to_string()) {
+            return Ok(());
+        }
+        File::create(self.folder.path().join(DESCRIBED_MARK))
             .and_then(|mut mark| {
                 writeln!(mark, "{format}")?;
                 mark.sync_all()
             })
-            .and_then(|()| File::open(&self.path)?.sync_all())
+            .and_then(|()| File::open(self.folder.path())?.sync_all())
             .map_err(storage("describe itself"))
     }
 
@@ -162,7 +146,7 @@ impl Store {
     /// The queue's error for sled's. Damage is noted, so that the next start sets the store aside
     /// instead of meeting it again.
     fn failure(&self, operation: &'static str, error: ::sled::Error) -> QueueError {
-        if matches!(error, ::sled::Error::Corruption { .. } | ::sled::Error::ReportableBug(_))
+        if tells_of_damage(&error)
             && let Err(error) = self.mark_damaged()
         {
             return error;
@@ -173,7 +157,7 @@ impl Store {
     /// Bytes free to us on the file system that holds the store. An error if it is read-only: it can
     /// become so under open files, and ext4's fdatasync then returns at once and without one.
     pub fn free_bytes(&self) -> Result<u64, QueueError> {
-        let stat = rustix::fs::statvfs(&self.path).map_err(storage("ask for free disk space"))?;
+        let stat = rustix::fs::statvfs(self.folder.path()).map_err(storage("ask for free disk space"))?;
         if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Err(storage("write to its disk")("the file system is read-only"));
         }
@@ -182,7 +166,7 @@ impl Store {
 
     /// Has the next [`open`](Self::open) set this store aside.
     pub fn mark_damaged(&self) -> Result<(), QueueError> {
-        File::create(self.path.join(DAMAGED_MARK))
+        File::create(self.folder.path().join(DAMAGED_MARK))
             .and_then(|mark| mark.sync_all())
             .map_err(storage("mark itself as damaged"))
     }
@@ -197,21 +181,21 @@ fn open_db(path: &Path) -> Result<::sled::Db, ::sled::Error> {
 }
 
 /// Whether the store at `path` must not be opened: it was [marked](Store::mark_damaged), or sled would take
-/// damage inside its log for the log's end, and write over what follows.
-pub fn is_damaged(path: &Path) -> Result<bool, QueueError> {
-    Ok(path.join(DAMAGED_MARK).exists() || is_damaged_inside(path).map_err(storage("read its store"))?)
-}
-
-/// Takes the lock that sled takes of an open store, if there is one.
-fn lock(path: &Path) -> Result<Option<File>, QueueError> {
-    let db = match File::open(path.join("db")) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        db => db.map_err(storage("open its store's file"))?,
-    };
-    match rustix::fs::flock(&db, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(db)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(QueueError::InUse(path.to_owned())),
-        Err(error) => Err(storage("lock its store")(error)),
+/// damage inside its log for the log's end, and write over what follows. `is_whole` looks closely at one that
+/// has a hole where a power cut may have left it.
+pub fn is_damaged(
+    path: &Path,
+    is_whole: impl FnOnce(&Path) -> Result<bool, QueueError>,
+) -> Result<bool, QueueError> {
+    // Moving it aside was cut short, where there is only what stood beside it.
+    let is_gone = path.join(DESCRIBED_MARK).exists() && !path.join(STORE).exists();
+    if is_gone || path.join(DAMAGED_MARK).exists() {
+        return Ok(true);
+    }
+    match condition(path).map_err(storage("read its store"))? {
+        Condition::Whole => Ok(false),
+        Condition::Damaged => Ok(true),
+        Condition::Torn => Ok(!is_whole(path)?),
     }
 }
 
@@ -221,16 +205,20 @@ enum Unopened {
     Refused(QueueError),
 }
 
-/// sled's error if it tells of damage, and the queue's for any other.
-fn refusal(path: &Path, error: ::sled::Error) -> Result<QueueError, ::sled::Error> {
+/// The queue's error for one of sled's while opening.
+fn refusal(path: &Path, error: ::sled::Error) -> QueueError {
     match error {
-        ::sled::Error::Io(error) if error.to_string().contains("lock") => {
-            Ok(QueueError::InUse(path.to_owned()))
-        }
-        ::sled::Error::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => {
-            Ok(storage("open its store")(error))
-        }
-        damage => Err(damage),
+        ::sled::Error::Io(error) if error.to_string().contains("lock") => QueueError::InUse(path.to_owned()),
+        error => storage("open its store")(error),
+    }
+}
+
+/// Whether it is the store that is bad: what sled cannot make sense of, or what the disk does not give back.
+fn tells_of_damage(error: &::sled::Error) -> bool {
+    match error {
+        ::sled::Error::Corruption { .. } | ::sled::Error::ReportableBug(_) => true,
+        ::sled::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData || is_unreadable(error),
+        _ => false,
     }
 }
 
@@ -245,25 +233,30 @@ fn open_intact(path: &Path, description: &[u8]) -> Result<::sled::Db, Unopened> 
         |name| name == "conf",
         |name| name == "conf" || name.starts_with("snap."),
     ];
+    let is_described = path.join(DESCRIBED_MARK).exists();
     for spare in spares {
         let hidden = hide(path, spare).map_err(Unopened::Refused)?;
-        let opened = open_db(path).map_err(|error| refusal(path, error));
-        match opened {
-            Ok(db) => {
-                if path.join(DESCRIBED_MARK).exists() && !matches!(db.get(description), Ok(Some(_))) {
-                    return Err(Unopened::Damaged);
-                }
-                // What a store does without, it has made anew.
-                hidden.iter().for_each(|(_, hidden)| _ = std::fs::remove_file(hidden));
-                return Ok(db);
-            }
-            Err(Ok(refusal)) => return Err(Unopened::Refused(refusal)),
-            Err(Err(_damage)) => {}
+        let opened = open_db(path).and_then(|db| match is_described {
+            true => db.get(description).map(|found| (db, found.is_some())),
+            false => Ok((db, true)),
+        });
+        if let Ok((db, true)) = opened {
+            // What a store does without, it has made anew.
+            hidden.iter().for_each(|(_, hidden)| _ = std::fs::remove_file(hidden));
+            return Ok(db);
         }
         for (name, hidden) in hidden {
             std::fs::rename(hidden, name)
                 .map_err(storage("put its snapshot back"))
                 .map_err(Unopened::Refused)?;
+        }
+        match opened {
+            Ok(_undescribed) => break,
+            // What the system refused, another try would meet again.
+            Err(error @ ::sled::Error::Io(_)) if !tells_of_damage(&error) => {
+                return Err(Unopened::Refused(refusal(path, error)));
+            }
+            Err(_damage) => {}
         }
     }
     Err(Unopened::Damaged)
@@ -282,46 +275,6 @@ fn hide(path: &Path, spare: fn(&str) -> bool) -> Result<Vec<(PathBuf, PathBuf)>,
         }
     }
     Ok(hidden)
-}
-
-/// Moves all that is at `path` to a folder beside it; where that cannot be (it is a mount point, or the
-/// folder above is not ours), to one inside.
-fn move_aside(path: &Path) -> Result<PathBuf, QueueError> {
-    let seconds = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs());
-    let free = |name_at: &dyn Fn(u64) -> PathBuf| {
-        (0..)
-            .map(|n| name_at(seconds + n))
-            .find(|candidate| !candidate.exists())
-            .expect("some second is free")
-    };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = free(&|second| path.with_file_name(format!("{name}.{ASIDE}{second}")));
-    if std::fs::rename(path, &beside).is_ok() {
-        std::fs::create_dir_all(path).map_err(storage("create its folder"))?;
-        restrict_to_owner(path)?;
-        return Ok(beside);
-    }
-    let inside = free(&|second| path.join(format!("{ASIDE}{second}")));
-    std::fs::create_dir(&inside).map_err(storage("set a damaged store aside"))?;
-    restrict_to_owner(&inside)?;
-    for entry in std::fs::read_dir(path).map_err(storage("read its folder"))? {
-        let from = entry.map_err(storage("read its folder"))?.path();
-        let name = from.file_name().unwrap_or_default().to_owned();
-        let stays = name.to_string_lossy().starts_with(ASIDE) || name == "lost+found";
-        if !stays {
-            std::fs::rename(&from, inside.join(name)).map_err(storage("set a damaged store aside"))?;
-        }
-    }
-    Ok(inside)
-}
-
-/// Health records: nobody else on the machine reads them.
-fn restrict_to_owner(path: &Path) -> Result<(), QueueError> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
-        .map_err(storage("restrict its folder to its owner"))
 }
 
 /// Turns an error of the store into the queue's, naming the operation.

@@ -13,7 +13,8 @@
 //! or set aside. What it says is a lower bound that stays true for ever:
 //!
 //! * every sequence before `durable_before` was durable in the store: `append` had returned for it;
-//! * every sequence before `settled_before` had left the queue: delivered, evicted, or a dead letter.
+//! * every sequence before `settled_before` had left the queue: delivered, evicted, or a dead letter;
+//! * every dead letter is among `dead`.
 //!
 //! A mark names the opening that it was made in by its epoch, and a store knows the epochs of its openings. So
 //! [`judge`] tells apart a store of the same opening (nothing may lack up to `durable_before`), one that had
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::sequence_set::SequenceSet;
 use crate::reading::{Epoch, Origins};
 
 /// Sequences between two syncs of the witness: one sync more in a hundred.
@@ -47,9 +49,39 @@ pub const INSIDE: &str = "hr-gatewayd.witness";
 /// A sector: the most that a disk writes whole.
 const SLOT_BYTES: u64 = 512;
 const MAGIC: &[u8; 8] = b"hrwtns01";
-const MARK_BYTES: usize = 8 + 6 * 8 + 1 + 4;
+const MARK_BYTES: usize = 8 + 6 * 8 + COVER_RANGES * 16 + 1 + 4;
 /// Where the checksum begins.
 const CHECKED_BYTES: usize = MARK_BYTES - 4;
+
+/// Ranges of a [`Cover`].
+const COVER_RANGES: usize = 24;
+
+/// Few ranges that hold a set of sequences: the set itself while it has no more of them, else the last one
+/// reaches over the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cover([(u64, u64); COVER_RANGES]);
+
+impl Cover {
+    /// Of `sequences`, which begin at 1.
+    pub fn of(sequences: &SequenceSet) -> Self {
+        let mut cover = Self::default();
+        for (place, range) in cover.0.iter_mut().zip(sequences.ranges()) {
+            *place = range.into_inner();
+        }
+        let newest = sequences.ranges().next_back().map_or(0, |range| *range.end());
+        let last = &mut cover.0[COVER_RANGES - 1];
+        last.1 = if last.0 == 0 { 0 } else { newest };
+        cover
+    }
+
+    /// All that it holds.
+    pub fn sequences(&self) -> SequenceSet {
+        let mut sequences = SequenceSet::default();
+        let used = self.0.iter().filter(|(first, _)| *first > 0);
+        used.for_each(|&(first, last)| sequences.insert_range(first..=last));
+        sequences
+    }
+}
 
 /// How far a store had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +96,14 @@ pub struct Mark {
     pub durable_before: u64,
     /// Every sequence below had left the queue.
     pub settled_before: u64,
+    /// Its dead letters.
+    pub dead: Cover,
     /// Nothing was written after it.
     pub is_clean: bool,
 }
 
 /// What was found of a witness.
+#[expect(clippy::large_enum_variant, reason = "there is one of it, at an opening")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// There is none.
@@ -133,13 +168,6 @@ pub struct WentBack {
     pub last: u64,
     /// The first of those that had not left the queue: from it to `last` all are missing.
     pub first_missing: u64,
-}
-
-impl WentBack {
-    /// How many readings and gap records are known to be missing.
-    pub fn missing(&self) -> u64 {
-        (self.last + 1).saturating_sub(self.first_missing)
-    }
 }
 
 /// Compares a store, `None` if it is new, with its witness. Pure.
@@ -207,21 +235,23 @@ impl Witness {
         [folder.with_file_name(name), folder.join(INSIDE)]
     }
 
-    /// What the witness of the store in `folder` says. The one beside it counts; the one inside only where
-    /// there is none.
+    /// What the witness of the store in `folder` says: of the two the newer, where both speak of one store;
+    /// else the one beside it.
     pub fn read(folder: &Path) -> Found {
         let mut found = Found::Nothing;
+        let mut newest: Option<(Mark, u64)> = None;
         for place in Self::places(folder) {
-            match std::fs::read(place) {
-                Ok(bytes) => match newest_mark(&bytes) {
-                    Some((mark, _)) => return Found::Mark(mark),
-                    None => found = Found::Torn,
-                },
+            match std::fs::read(place).map(|bytes| newest_mark(&bytes)) {
+                Ok(Some((mark, turn))) => {
+                    if newest.is_none_or(|(known, at)| known.store == mark.store && at < turn) {
+                        newest = Some((mark, turn));
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => found = Found::Torn,
+                Ok(None) | Err(_) => found = Found::Torn,
             }
         }
-        found
+        newest.map_or(found, |(mark, _)| Found::Mark(mark))
     }
 
     /// What the witness inside `folder` says, of a store that was moved.
@@ -254,8 +284,8 @@ impl Witness {
     }
 
     /// Notes how far the store has come; synced now and then.
-    pub fn note(&mut self, durable_before: u64, settled_before: u64) -> io::Result<()> {
-        let mark = Mark { durable_before, settled_before, is_clean: false, ..self.mark };
+    pub fn note(&mut self, durable_before: u64, settled_before: u64, dead: Cover) -> io::Result<()> {
+        let mark = Mark { durable_before, settled_before, dead, is_clean: false, ..self.mark };
         if mark == self.mark {
             return Ok(());
         }
@@ -307,9 +337,10 @@ fn open(place: &Path) -> io::Result<File> {
 fn encode(mark: &Mark, turn: u64) -> [u8; MARK_BYTES] {
     let mut bytes = [0; MARK_BYTES];
     bytes[..8].copy_from_slice(MAGIC);
-    let Mark { store, opening, opened_at, durable_before, settled_before, is_clean } = *mark;
+    let Mark { store, opening, opened_at, durable_before, settled_before, dead, is_clean } = *mark;
     let numbers = [store.0, opening.0, opened_at, durable_before, settled_before, turn];
-    for (place, number) in bytes[8..].chunks_exact_mut(8).zip(numbers) {
+    let dead = dead.0.into_iter().flat_map(|(first, last)| [first, last]);
+    for (place, number) in bytes[8..].chunks_exact_mut(8).zip(numbers.into_iter().chain(dead)) {
         place.copy_from_slice(&number.to_be_bytes());
     }
     bytes[CHECKED_BYTES - 1] = is_clean.into();
@@ -338,6 +369,7 @@ fn decode(slot: &[u8]) -> Option<(Mark, u64)> {
         // A store gives sequences from 1 on.
         durable_before: durable_before.max(1),
         settled_before,
+        dead: Cover(std::array::from_fn(|n| (number(6 + 2 * n), number(7 + 2 * n)))),
         is_clean: bytes[CHECKED_BYTES - 1] == 1,
     };
     Some((mark, turn))

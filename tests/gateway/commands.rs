@@ -198,6 +198,123 @@ fn the_queue_of_a_stopped_and_of_a_running_gateway_answers_alike() {
     assert!(fake.seen(|seen| seen.counts[6] == 1 && seen.counts[5] == 0));
 }
 
+/// A queue whose store is to be set aside: 6,000 readings and two dead letters.
+fn damaged(shell: &Shell) {
+    let queue = shell.queue();
+    for first in (0..6_002).step_by(50) {
+        let batch: Vec<_> = (first..(first + 50).min(6_002)).map(|second| reading("a", second)).collect();
+        queue.append(&batch).unwrap();
+    }
+    queue.dead_letter(&SequenceSet::from_iter([5, 4_711]), "ValidationException: no").unwrap();
+    queue.close().unwrap();
+    std::fs::write(shell.folder.path().join("queue/hr-gatewayd.damaged"), "").unwrap();
+}
+
+#[test]
+fn recover_takes_back_what_was_set_aside_once_on_a_stopped_and_on_a_running_gateway() {
+    for is_running in [false, true] {
+        let fake = FakeKinesis::start(Options::default());
+        fake.set_down(true);
+        let endpoint = fake.endpoint();
+        let shell = Shell::new(&format!("[kinesis]\nstream = \"s\"\nendpoint = {endpoint:?}"));
+        damaged(&shell);
+        let running = is_running.then(|| {
+            let daemon = Daemon::start(shell.folder.path(), NO_BUS);
+            daemon.wait_log("6002 can be read there");
+            daemon
+        });
+        // One that nothing can be read of stops none of the others.
+        let empty = shell.folder.path().join("queue.damaged-1");
+        std::fs::create_dir(&empty).unwrap();
+        std::fs::write(empty.join("db"), [0; 4_096]).unwrap();
+        let first = shell.run(&["queue", "recover"]);
+        let said = String::from_utf8(first.stdout).unwrap();
+        assert_eq!(first.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(": 6002 taken back; 6002 readings and gap records in it can be read"),
+            "{said}"
+        );
+        std::fs::remove_dir_all(empty).unwrap();
+        assert!(shell.stdout(&["queue", "recover"]).contains(": 0 taken back"), "once");
+        let status: Value = serde_json::from_str(&shell.stdout(&["queue", "status", "--json"])).unwrap();
+        let totals = &status["totals"];
+        assert_eq!((&totals["queued"], &totals["dead_lettered"]), (&6_000.into(), &2.into()));
+        assert_eq!((&status["missing"], &status["balances"]), (&0.into(), &true.into()));
+        let daemon = running.unwrap_or_else(|| Daemon::start(shell.folder.path(), NO_BUS));
+        fake.set_down(false);
+        daemon.wait_delivered(6_000);
+        daemon.stop();
+        assert!(fake.seen(|seen| seen.counts[6] == 1 && seen.counts[5] == 0));
+    }
+}
+
+#[test]
+fn what_root_does_to_the_queue_of_a_stopped_gateway_leaves_it_the_gateways() {
+    use std::os::unix::fs::{MetadataExt, chown};
+
+    const GATEWAY: u32 = 12_345;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TRIED: only root can act as somebody else");
+        return;
+    }
+    let shell = Shell::new("");
+    damaged(&shell);
+    let all = || {
+        let mut found = vec![shell.folder.path().to_owned()];
+        let mut next = 0;
+        while let Some(path) = found.get(next).cloned() {
+            next += 1;
+            let entries = std::fs::read_dir(path).into_iter().flatten();
+            found.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        found
+    };
+    all().iter().for_each(|path| chown(path, Some(GATEWAY), Some(GATEWAY)).unwrap());
+    let output = shell.folder.path().join("export");
+    for args in [
+        &["queue", "status"][..],
+        &["queue", "recover"],
+        &["queue", "requeue", "5"],
+        &["queue", "drop", "--all"],
+        &["queue", "export", "--output", output.to_str().unwrap()],
+    ] {
+        shell.run(args);
+        for path in all().iter().filter(|path| **path != output) {
+            assert_eq!(path.metadata().unwrap().uid(), GATEWAY, "{args:?} took {}", path.display());
+        }
+    }
+    assert_eq!(output.metadata().unwrap().uid(), 0, "what root asked for is root's");
+    assert_eq!(std::fs::read_to_string(&output).unwrap().lines().count(), 6_001);
+    // Nobody hears the end of it.
+    let mut export = command(shell.folder.path(), NO_BUS)
+        .args(["queue", "export"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(export.stdout.take());
+    export.wait().unwrap();
+    all().iter().filter(|path| **path != output).for_each(|path| {
+        assert_eq!(path.metadata().unwrap().uid(), GATEWAY, "{}", path.display());
+    });
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_costs_what_was_in_it() {
+    let shell = Shell::new("");
+    damaged(&shell);
+    let output = command(shell.folder.path(), NO_BUS)
+        .env("INJECT_FAULT", "bad-sector")
+        .args(["queue", "export"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let lines = String::from_utf8(output.stdout).unwrap().lines().count();
+    assert!((5_000..=6_000).contains(&lines), "{lines}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let missing = format!("{} readings and gap records are known to be missing", 6_000 - lines);
+    assert!(said.contains("places cannot") && said.contains(&missing), "{lines} lines: {said}");
+}
+
 #[test]
 fn completions_and_help_are_there() {
     let shell = Shell::new("");

@@ -5,6 +5,7 @@ use std::path::Path;
 use hr_gateway::clock::Anchor;
 use hr_gateway::config::DrainOrder;
 use hr_gateway::queue::durable::{DurableQueue, Opened};
+use hr_gateway::queue::folder::{Folder, set_aside};
 use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::queue::{QueueError, ReadingQueue, status};
@@ -67,6 +68,26 @@ fn a_store_in_use_says_so_and_stays_whole() {
     let refused = open_with(folder.path(), SegmentCodec::default()).err().unwrap();
     assert!(matches!(refused, QueueError::InUse(_)), "{refused}");
     fill(&queue, 3);
+    drop(queue);
+    // Also while another process only looks whether it is damaged.
+    let folder = Folder::take(folder.path()).unwrap();
+    let refused = open_with(folder.path(), SegmentCodec::default()).err().unwrap();
+    assert!(matches!(refused, QueueError::InUse(_)), "{refused}");
+}
+
+#[test]
+fn a_damaged_store_behind_a_link_is_set_aside_on_its_own_disk() {
+    let parent = tempfile::tempdir().unwrap();
+    let [disk, link] = ["disk", "queue"].map(|name| parent.path().join(name));
+    std::fs::create_dir(&disk).unwrap();
+    std::os::unix::fs::symlink(disk.join("queue"), &link).unwrap();
+    std::fs::create_dir(disk.join("queue")).unwrap();
+    fill(&open(&link), 50);
+    std::fs::write(link.join("hr-gatewayd.damaged"), "").unwrap();
+    let aside = open_with(&link, SegmentCodec::default()).unwrap().set_aside.unwrap();
+    assert_eq!(aside.path.parent(), Some(&*disk.canonicalize().unwrap()));
+    assert!(link.is_symlink());
+    assert_eq!(set_aside(&link).unwrap(), [aside.path]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hr_gateway::queue::salvage::is_damaged_inside;
+use hr_gateway::queue::salvage::{Condition, condition};
 
 use crate::salvage::{act, by_sled, codec, copy, open, salvaged};
 
@@ -39,12 +39,12 @@ fn a_kill_or_a_power_cut_at_any_moment_is_no_damage() {
                 let is_synced = act(&queue, &mut random);
                 let killed = copy(folder.path());
                 let name = format!("seed {seed}, life {life}, step {step}");
-                assert!(!is_damaged_inside(killed.path()).unwrap(), "{name}, killed");
+                assert!(condition(killed.path()).unwrap() != Condition::Damaged, "{name}, killed");
                 let db = killed.path().join("db");
                 let written = std::fs::read(&db).unwrap();
                 for _ in 0..3 {
                     std::fs::write(&db, torn(&synced, &written, &mut random)).unwrap();
-                    assert!(!is_damaged_inside(killed.path()).unwrap(), "{name}, power cut");
+                    assert!(condition(killed.path()).unwrap() != Condition::Damaged, "{name}, power cut");
                 }
                 if step % 10 == 0 {
                     let found = salvaged(killed.path());
@@ -78,7 +78,7 @@ fn a_flipped_bit_in_what_sled_would_read_is_found() {
         let mut bytes = whole.clone();
         flip(&mut bytes, places[random.usize(..places.len())], &mut random);
         std::fs::write(killed.path().join("db"), bytes).unwrap();
-        found += u32::from(is_damaged_inside(killed.path()).unwrap());
+        found += u32::from(condition(killed.path()).unwrap() == Condition::Damaged);
     }
     println!("{found} of 200 flips found in {} KB", whole.len() / 1024);
     assert!(found >= 190, "{found} of 200");

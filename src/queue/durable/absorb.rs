@@ -4,10 +4,10 @@
 //! sequence is known to be missing here and belongs to the same origin there; in one atomic batch it is then
 //! stored, counted as received, and no longer missing.
 
-use super::layout::{PAST_KEY, dead_letter_key, encoded, segment_key};
+use super::layout::{dead_letter_key, encoded, segment_key};
 use super::rows::TouchedRows;
 use super::{DurableQueue, SEAL_ITEMS, State};
-use crate::queue::sequence_set::SequenceSet;
+use crate::queue::capacity::Admission;
 use crate::queue::sled::Writes;
 use crate::queue::{Absorbable, DeadLetter, QueueError};
 use crate::reading::{Body, Item, Origins};
@@ -19,16 +19,29 @@ impl DurableQueue {
         while !items.is_empty() {
             let (chunk, rest) = items.split_at(items.len().min(SEAL_ITEMS as usize));
             items = rest;
+            self.has_room(chunk.len())?;
             taken += self
                 .write(|queue, state, writes| queue.take_back_items(state, writes, chunk, &other.origins))?;
+            self.after_removal()?;
         }
         for letter in &other.letters {
+            self.has_room(0)?;
             taken += self.write(|queue, state, writes| {
                 Ok(queue.take_back_letter(state, writes, letter, &other.origins))
             })?;
+            self.after_removal()?;
         }
         self.sync_store()?;
         Ok(taken)
+    }
+
+    /// Nothing gives way for what is taken back: it is still there, and would be evicted first.
+    fn has_room(&self, items: usize) -> Result<(), QueueError> {
+        let (depth, free) = (self.lock().depth, self.store.free_bytes()?);
+        match self.capacity().admit(depth, items as u64, free) {
+            Admission::Accept => Ok(()),
+            Admission::AcceptFirst(_) | Admission::Evict(_) | Admission::Refuse => Err(QueueError::NoRoom),
+        }
     }
 
     /// At most a segment full of them: one atomic batch.
@@ -39,8 +52,7 @@ impl DurableQueue {
         items: &[Item],
         origins: &Origins,
     ) -> Result<u64, QueueError> {
-        let mut missing = state.past.missing();
-        let wanted = |item: &&Item| may_come_back(item.sequence, &missing, origins, &state.origins);
+        let wanted = |item: &&Item| may_come_back(item.sequence, state, origins);
         let wanted: Vec<Item> = items.iter().filter(wanted).cloned().collect();
         let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(0) };
         // Segments never overlap: together with the one that reaches into them, or begins among them.
@@ -65,10 +77,12 @@ impl DurableQueue {
         }
         together.sort_by_key(|item| item.sequence);
         together.chunks(SEAL_ITEMS as usize).for_each(|chunk| self.put_segment(state, writes, chunk, false));
+        // No segment is merged across these.
+        state.tail = state.tail.split_off(&to);
 
         let mut touched = TouchedRows::default();
         for item in &wanted {
-            missing.remove_range(item.sequence..=item.sequence);
+            state.missing.remove(item.sequence, writes);
             let account = touched.row(state, &item.sensor).account(matches!(item.body, Body::Gap(_)));
             account.received += 1;
             account.queued += 1;
@@ -77,7 +91,7 @@ impl DurableQueue {
                 walk.put_back(item);
             }
         }
-        self.note_taken_back(state, writes, touched, &missing);
+        touched.write(state, writes);
         Ok(wanted.len() as u64)
     }
 
@@ -89,11 +103,11 @@ impl DurableQueue {
         origins: &Origins,
     ) -> u64 {
         let item = &letter.item;
-        let mut missing = state.past.missing();
-        if !may_come_back(item.sequence, &missing, origins, &state.origins) {
+        if !may_come_back(item.sequence, state, origins) {
             return 0;
         }
-        missing.remove_range(item.sequence..=item.sequence);
+        state.missing.remove(item.sequence, writes);
+        state.dead.insert(item.sequence);
         let mut touched = TouchedRows::default();
         let account = touched.row(state, &item.sensor).account(matches!(item.body, Body::Gap(_)));
         account.received += 1;
@@ -101,23 +115,11 @@ impl DurableQueue {
         let key = dead_letter_key(item.sequence);
         let segment = self.codec().encode(&key, std::slice::from_ref(item));
         writes.insert(key, encoded(&(&letter.reason, segment)));
-        self.note_taken_back(state, writes, touched, &missing);
-        1
-    }
-
-    fn note_taken_back(
-        &self,
-        state: &mut State,
-        writes: &mut Writes,
-        touched: TouchedRows,
-        missing: &SequenceSet,
-    ) {
         touched.write(state, writes);
-        state.past.set_missing(missing);
-        writes.insert(PAST_KEY, encoded(&state.past));
+        1
     }
 }
 
-fn may_come_back(sequence: u64, missing: &SequenceSet, there: &Origins, here: &Origins) -> bool {
-    missing.contains(sequence) && there.of(sequence).epoch == here.of(sequence).epoch
+fn may_come_back(sequence: u64, state: &State, there: &Origins) -> bool {
+    state.missing.0.contains(sequence) && there.of(sequence).epoch == state.origins.of(sequence).epoch
 }

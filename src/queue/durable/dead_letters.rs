@@ -30,6 +30,7 @@ impl DurableQueue {
             {
                 from = letter.item.sequence + 1;
                 self.write(|queue, state, writes| queue.move_one(state, writes, letter.item, movement))?;
+                self.after_removal()?;
                 moved += 1;
             }
         }
@@ -52,6 +53,7 @@ impl DurableQueue {
         }
         touched.write(state, writes);
         writes.remove(dead_letter_key(item.sequence));
+        state.dead.remove_range(item.sequence..=item.sequence);
         if movement == Movement::Requeue {
             state.depth += 1;
             self.put_back(state, writes, item)?;

@@ -1,12 +1,14 @@
 //! What stands under which key, and the store's description of itself.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Anchor;
 use crate::queue::QueueError;
 use crate::queue::segment::random_bytes;
 use crate::queue::sequence_set::SequenceSet;
-use crate::queue::sled::{Store, storage};
+use crate::queue::sled::{Store, Writes, storage};
 use crate::queue::witness::Before;
 use crate::reading::{Epoch, GatewayId, Origin, Origins};
 
@@ -28,24 +30,56 @@ pub(in crate::queue) struct Meta {
     pub(in crate::queue) anchors: Vec<Anchor>,
 }
 
-/// What only an opening changes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(in crate::queue) struct Past {
-    /// The opening before the last.
-    pub(in crate::queue) before: Option<Before>,
-    missing: Vec<(u64, u64)>,
+/// The opening before the last; `None` for a first one.
+pub(in crate::queue) type Past = Option<Before>;
+
+/// The key of a range of sequences that are missing; its value is the last of them.
+pub(in crate::queue) fn missing_key(first: u64) -> [u8; 9] {
+    prefixed(b'x', first)
 }
 
-impl Past {
-    pub(in crate::queue) fn missing(&self) -> SequenceSet {
+/// What is known to be missing, each range under a key of its own: there may be as many as there are items.
+#[derive(Default)]
+pub(in crate::queue) struct Missing(pub(in crate::queue) SequenceSet);
+
+impl Missing {
+    pub(in crate::queue) fn load(store: &Store) -> Result<Self, QueueError> {
         let mut missing = SequenceSet::default();
-        self.missing.iter().for_each(|&(first, last)| missing.insert_range(first..=last));
-        missing
+        for entry in store.range(missing_key(0)..=missing_key(u64::MAX)) {
+            let (key, value) = entry?;
+            missing.insert_range(
+                decode_missing(&key, &value)
+                    .ok_or_else(|| storage("read what it lacks")("a range of sequences is damaged"))?,
+            );
+        }
+        Ok(Self(missing))
     }
 
-    pub(in crate::queue) fn set_missing(&mut self, missing: &SequenceSet) {
-        self.missing = missing.ranges().map(std::ops::RangeInclusive::into_inner).collect();
+    /// More are missing.
+    pub(super) fn extend(&mut self, more: &SequenceSet, writes: &mut Writes) {
+        self.0.ranges().for_each(|range| writes.remove(missing_key(*range.start())));
+        self.0.insert_all(more);
+        self.0.ranges().for_each(|range| write_missing(&range, writes));
     }
+
+    /// One is missing no more.
+    pub(super) fn remove(&mut self, sequence: u64, writes: &mut Writes) {
+        let Some(around) = self.0.range_around(sequence) else { return };
+        writes.remove(missing_key(*around.start()));
+        self.0.remove_range(sequence..=sequence);
+        let left = [sequence.checked_sub(1), sequence.checked_add(1)];
+        let left = left.into_iter().flatten().filter_map(|beside| self.0.range_around(beside));
+        left.for_each(|range| write_missing(&range, writes));
+    }
+}
+
+fn write_missing(range: &RangeInclusive<u64>, writes: &mut Writes) {
+    writes.insert(missing_key(*range.start()), encoded(range.end()));
+}
+
+/// The range of sequences that an entry says is missing.
+pub(in crate::queue) fn decode_missing(key: &[u8], value: &[u8]) -> Option<RangeInclusive<u64>> {
+    Some(sequence_of(key)..=postcard::from_bytes(value).ok()?)
 }
 
 impl Meta {

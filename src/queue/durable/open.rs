@@ -5,20 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::layout::{
-    FORMAT, META_KEY, Meta, PAST_KEY, Past, dead_letter_key, encoded, load_origins, origin_entry,
+    FORMAT, META_KEY, Meta, Missing, PAST_KEY, Past, dead_letter_key, encoded, load_origins, origin_entry,
     random_epoch, sequence_of,
 };
 use super::rows::{TouchedRows, load_ledger};
 use super::settings::Settings;
 use super::{DurableQueue, State};
 use crate::queue::capacity::Capacity;
+use crate::queue::folder::{Folder, STORE, set_aside};
 use crate::queue::ledger::{Account, Row};
 use crate::queue::rescued::{Rescued, Rescuer};
 use crate::queue::reserve;
 use crate::queue::segment::SegmentCodec;
 use crate::queue::sequence_set::SequenceSet;
-use crate::queue::sled::{self, ASIDE, Store, Writes, storage};
-use crate::queue::witness::{Before, Finding, Found, Judgement, Mark, StoreState, Witness, judge};
+use crate::queue::sled::{self, Store, Writes, storage};
+use crate::queue::witness::{
+    Before, Cover, Finding, Found, Judgement, Mark, StoreState, WentBack, Witness, judge,
+};
 use crate::queue::{QueueError, ReadingQueue};
 use crate::reading::{GatewayId, Origin, Origins};
 
@@ -30,6 +33,8 @@ pub struct Opened {
     pub set_aside: Option<SetAside>,
     /// What the store's witness shows.
     pub finding: Finding,
+    /// What was found missing just now: most of what it may be, where that cannot be known exactly.
+    pub missing: SequenceSet,
     /// The disk was full: the reserve was given up, so that what is queued can be drained.
     pub reserve_given_up: bool,
 }
@@ -52,27 +57,38 @@ impl DurableQueue {
         codec: SegmentCodec,
         gateway: &GatewayId,
     ) -> Result<Opened, QueueError> {
+        let folder = Folder::take(path)?;
+        let path = &folder.path().to_owned();
         let witness = Witness::read(path);
-        let is_full = path.exists() && reserve::is_needed(path).map_err(storage("look at its disk"))?;
+        let is_full = reserve::is_needed(path).map_err(storage("look at its disk"))?;
         let reserve_given_up = is_full && reserve::give_up(path).map_err(storage("give up its reserve"))?;
-        let (store, aside) = Store::open(path, META_KEY)?;
         let rescuer = Rescuer { codec: codec.clone(), gateway: gateway.clone() };
-        // What cannot be read at all leaves nothing to be taken over.
-        let rescued = aside.as_ref().and_then(|aside| rescuer.read(aside).ok());
+        let (store, moved) = Store::open(folder, META_KEY, |path| rescuer.finds_whole(path, &witness))?;
+        let is_new = store.get(META_KEY)?.is_none();
+        let before = if is_new { predecessor(path, moved, &witness)? } else { None };
+        let rescued = match before.as_ref().map(|before| rescuer.read(before)).transpose() {
+            // It leaves nothing to be taken over.
+            Err(QueueError::Unreadable { .. }) => None,
+            rescued => rescued?,
+        };
         let mut queue = Self::of_store(store, capacity, codec, gateway)?;
         if let Some(rescued) = &rescued {
             queue.take_over(rescued);
         }
-        let finding = queue.begin_origin(path, witness, gateway)?;
+        let (finding, mut missing) = queue.begin_origin(path, is_new, witness, gateway)?;
         queue.find_tail()?;
-        let readable = rescued.map_or(0, |rescued| rescued.readable().count() + rescued.dead().count());
-        if let Some(aside) = &aside {
-            reserve::give_up(aside).map_err(storage("move its reserve"))?;
+        let readable = rescued.map_or(0, |rescued| {
+            missing.insert_all(rescued.readable());
+            missing.insert_all(rescued.dead());
+            rescued.readable().count() + rescued.dead().count()
+        });
+        if let Some(before) = &before {
+            reserve::give_up(before).map_err(storage("move its reserve"))?;
         }
         // Without one it works as well, until the disk is full.
         _ = reserve::make(path, capacity.disk_headroom);
-        let set_aside = aside.map(|path| SetAside { path, readable });
-        Ok(Opened { queue, set_aside, finding, reserve_given_up })
+        let set_aside = before.map(|path| SetAside { path, readable });
+        Ok(Opened { queue, set_aside, finding, missing, reserve_given_up })
     }
 
     /// Goes on after a store that was set aside: with its origins, so that what is in it can come back under
@@ -83,10 +99,9 @@ impl DurableQueue {
         state.meta.next_sequence = rescued.next_sequence();
         state.origins = rescued.envelope().origins;
         state.meta.anchors = rescued.envelope().anchors;
-        let mut missing = rescued.missing();
-        missing.insert_all(rescued.readable());
-        missing.insert_all(rescued.dead());
-        state.past.set_missing(&missing);
+        state.missing.0 = rescued.missing();
+        state.missing.0.insert_all(rescued.readable());
+        state.missing.0.insert_all(rescued.dead());
         for (sensor, row) in rescued.rows() {
             let settled = |account: &Account| {
                 let received = account.delivered + account.evicted;
@@ -110,13 +125,13 @@ impl DurableQueue {
         codec: SegmentCodec,
         gateway: &GatewayId,
     ) -> Result<Self, QueueError> {
-        Self::of_store(Store::open_existing(path)?, capacity, codec, gateway)
+        Self::of_store(Store::open_existing(Folder::take_existing(path)?)?, capacity, codec, gateway)
     }
 
     /// Whether the store in folder `path` is damaged: it may be read as a
     /// [`Rescued`] one only.
-    pub fn is_damaged(path: &Path) -> Result<bool, QueueError> {
-        sled::is_damaged(path)
+    pub fn is_damaged(path: &Path, rescuer: &Rescuer) -> Result<bool, QueueError> {
+        sled::is_damaged(path, |path| rescuer.finds_whole(path, &Witness::read(path)))
     }
 
     fn of_store(
@@ -131,12 +146,19 @@ impl DurableQueue {
         };
         let past: Past = match store.get(PAST_KEY)? {
             Some(bytes) => postcard::from_bytes(&bytes).map_err(storage("read its past"))?,
-            None => Past::default(),
+            None => None,
         };
         let ledger = load_ledger(&store)?;
+        let mut dead = SequenceSet::default();
+        for entry in store.range(dead_letter_key(0)..=dead_letter_key(u64::MAX)) {
+            dead.insert(sequence_of(&entry?.0));
+        }
         let state = State {
             durable_before: meta.next_sequence,
+            stored_next: meta.next_sequence,
             origins: load_origins(&store, &meta, gateway)?,
+            missing: Missing::load(&store)?,
+            dead,
             meta,
             past,
             depth: ledger.depth(),
@@ -158,17 +180,16 @@ impl DurableQueue {
     fn begin_origin(
         &mut self,
         path: &Path,
+        is_new: bool,
         found: Found,
         gateway: &GatewayId,
-    ) -> Result<Finding, QueueError> {
-        let is_new = self.store.get(META_KEY)?.is_none();
+    ) -> Result<(Finding, SequenceSet), QueueError> {
         let first_queued = self.first_queued()?;
-        let oldest = self.oldest_needed(first_queued)?;
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let oldest = self.oldest_needed(first_queued);
+        let state = self.lock();
         let has_first_format = state.meta.format < 2;
         let next = state.meta.next_sequence;
-        let (store, before) = (state.meta.store, state.past.before);
-        let store = StoreState { store, origins: &state.origins, before, next };
+        let store = StoreState { store: state.meta.store, origins: &state.origins, before: state.past, next };
         let Judgement { first_sequence, mut finding } = judge((!is_new).then_some(&store), &found);
         let first_sequence = first_sequence.max(next);
         let is_first_witness = found == Found::Nothing && (is_new || has_first_format);
@@ -177,18 +198,20 @@ impl DurableQueue {
             // None was kept then, or the first one just before a crash.
             finding = Finding::Sound;
         }
-        if let Finding::WentBack(back) = &finding {
-            let mut missing = state.past.missing();
-            missing.insert_range(back.first_missing..=back.last);
-            state.past.set_missing(&missing);
-        }
+        drop(state);
+        let missing = match (finding, found) {
+            (Finding::WentBack(back), Found::Mark(mark)) => self.lacks(&back, &mark)?,
+            _ => SequenceSet::default(),
+        };
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.meta.format = FORMAT;
         state.meta.next_sequence = first_sequence;
+        state.stored_next = first_sequence;
         state.durable_before = first_sequence;
 
         let begun = Origin { first_sequence, epoch: random_epoch(), gateway: gateway.clone() };
         let opening = begun.epoch;
-        state.past.before = Some(Before { epoch: state.origins.newest().epoch, ended_at: next });
+        state.past = Some(Before { epoch: state.origins.newest().epoch, ended_at: next });
         let is_the_first = is_new && next == 1;
         let (spent, mut origins) = match is_the_first {
             true => (Vec::new(), Vec::new()),
@@ -203,6 +226,9 @@ impl DurableQueue {
         if is_new {
             TouchedRows::of(state.ledger.rows.keys().cloned().collect()).write(state, &mut writes);
         }
+        if is_new || !missing.is_empty() {
+            state.missing.extend(&missing, &mut writes);
+        }
         writes.insert(PAST_KEY, encoded(&state.past));
         writes.insert(META_KEY, state.meta.encode());
 
@@ -212,6 +238,7 @@ impl DurableQueue {
             opened_at: first_sequence,
             durable_before: first_sequence,
             settled_before: first_queued.unwrap_or(first_sequence),
+            dead: Cover::of(&state.dead),
             is_clean: false,
         };
         let begin_witness = || Witness::begin(path, mark).map_err(storage("begin its witness"));
@@ -222,11 +249,32 @@ impl DurableQueue {
         }
         self.store.apply(writes)?;
         self.store.sync()?;
-        if is_new {
-            self.store.describe(FORMAT)?;
-        }
+        self.store.describe(FORMAT)?;
         state.witness = Some(first_witness.map_or_else(begin_witness, Ok)?);
-        Ok(finding)
+        Ok((finding, missing))
+    }
+
+    /// What the store had when `mark` was made, and has no more: what was queued since then, and dead letters.
+    fn lacks(&self, back: &WentBack, mark: &Mark) -> Result<SequenceSet, QueueError> {
+        let mut missing = mark.dead.sequences();
+        let state = self.lock();
+        if state.meta.store == mark.store {
+            // What became a dead letter since then is still there.
+            missing.remove_all(&state.dead);
+            let mut queued = SequenceSet::default();
+            for range in missing.ranges() {
+                let mut next = *range.start();
+                while next <= *range.end()
+                    && let Some((_, items)) = self.segment_from(next)?
+                {
+                    queued.extend(items.iter().map(|item| item.sequence));
+                    next = items.last().map_or(u64::MAX, |last| last.sequence.saturating_add(1));
+                }
+            }
+            missing.remove_all(&queued);
+        }
+        missing.insert_range(back.first_missing..=back.last);
+        Ok(missing)
     }
 
     /// Begins a new origin if the gateway has another name from now on. Durable on return.
@@ -238,7 +286,7 @@ impl DurableQueue {
         }
         let first_sequence = state.meta.next_sequence;
         let begun = Origin { first_sequence, epoch: random_epoch(), gateway: gateway.clone() };
-        state.past.before = Some(Before { epoch: newest.epoch, ended_at: first_sequence });
+        state.past = Some(Before { epoch: newest.epoch, ended_at: first_sequence });
         let mut writes = Writes::default();
         let (key, value) = origin_entry(&begun);
         writes.insert(key, value);
@@ -256,33 +304,32 @@ impl DurableQueue {
     }
 
     /// The first sequence whose origin something still leans on.
-    fn oldest_needed(&self, first_queued: Option<u64>) -> Result<Option<u64>, QueueError> {
-        let mut dead = self.store.range(dead_letter_key(0)..=dead_letter_key(u64::MAX));
-        let first_dead = dead.next().transpose()?.map(|(key, _)| sequence_of(&key));
+    fn oldest_needed(&self, first_queued: Option<u64>) -> Option<u64> {
         let state = self.lock();
         let sessions = state.ledger.rows.values().map(|row| row.session).filter(|session| *session > 0);
-        let first_missing = state.past.missing().first_at_or_after(0);
-        Ok([first_queued, first_dead, first_missing].into_iter().flatten().chain(sessions).min())
+        let first = |sequences: &SequenceSet| sequences.first_at_or_after(0);
+        [first_queued, first(&state.dead), first(&state.missing.0)]
+            .into_iter()
+            .flatten()
+            .chain(sessions)
+            .min()
     }
 }
 
-/// The folders that damaged stores of the queue in folder `path` were moved to, oldest first.
-pub fn set_aside(path: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    for (place, prefix) in [(path.parent(), format!("{name}.{ASIDE}")), (Some(path), ASIDE.to_owned())] {
-        let entries = match place.map(std::fs::read_dir) {
-            Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            entries => entries.transpose()?,
-        };
-        for entry in entries.into_iter().flatten() {
-            let entry = entry?.path();
-            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            folders.extend(name.starts_with(&prefix).then_some(entry));
-        }
+/// The damaged store that a new one in folder `path` replaces: what was just moved away, or what was moved when
+/// an opening was cut short.
+fn predecessor(path: &Path, moved: Option<PathBuf>, witness: &Found) -> Result<Option<PathBuf>, QueueError> {
+    if moved.as_ref().is_some_and(|moved| moved.join(STORE).exists()) {
+        return Ok(moved);
     }
-    folders.sort();
-    Ok(folders)
+    let store = |found: &Found| match found {
+        Found::Mark(mark) => Some(mark.store),
+        Found::Nothing | Found::Torn => None,
+    };
+    let Some(lost) = store(witness) else { return Ok(None) };
+    let mut folders = set_aside(path).map_err(storage("look for damaged stores"))?;
+    folders.retain(|folder| store(&Witness::read_inside(folder)) == Some(lost));
+    Ok(folders.pop())
 }
 
 /// The origins that nothing leans on any more, and the others: from that of `oldest` on, and always the last,

@@ -17,8 +17,12 @@ pub const SEGMENT_HEADER_BYTES: usize = 20;
 const MESSAGE_HEADER_BYTES_MAX: usize = 32;
 /// Checksum and kind: what stands before the varints of a message's header.
 const MESSAGE_HEADER_FIXED_BYTES: usize = 5;
-/// Bytes of one segment whose checksum may be tried in vain: made-up bytes could cost its square.
-const RESYNC_BYTES_MAX: usize = 16 * SEGMENT_BYTES as usize;
+/// Longer messages sled keeps in files of their own.
+const BODY_BYTES_MAX: usize = SEGMENT_BYTES as usize / 4;
+/// Bytes of one segment whose checksum may be tried in vain: made-up bytes could cost its square. In the first
+/// segments, whose numbers are small, many places look like a message's header; an eighth of this was seen to
+/// be used up.
+const RESYNC_BYTES_MAX: usize = 512 * SEGMENT_BYTES as usize;
 
 /// A header that is intact.
 pub struct SegmentHeader {
@@ -146,7 +150,7 @@ impl<'a> Frame<'a> {
     fn read(segment: &'a [u8], at: usize, number: Option<u64>, tried: &mut usize) -> Option<Self> {
         let bytes = segment.get(at..)?;
         let header = MessageHeader::read(bytes)?;
-        if number.is_some_and(|number| number != header.number) {
+        if number.is_some_and(|number| number != header.number) || header.body_bytes > BODY_BYTES_MAX {
             return None;
         }
         *tried += header.body_bytes;

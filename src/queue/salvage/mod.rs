@@ -32,7 +32,9 @@ use std::path::Path;
 use log::{Piece, Pieces};
 use state::{Place, Replay};
 use survey::Survey;
+pub use survey::is_unreadable;
 
+use super::folder::STORE;
 use crate::reading::SensorId;
 
 /// What a damaged store's file still holds: the latest state of each key that intact messages tell of.
@@ -43,9 +45,19 @@ pub struct Salvaged {
 }
 
 impl Salvaged {
-    /// Reads `db`, whatever it holds. An error only if the disk refuses to be read.
+    /// Reads `db`, whatever it holds, to where sled would end the log. An error only if the system refuses.
     pub fn read(db: File) -> io::Result<Self> {
-        let mut survey = Survey::of(&db, 0)?;
+        let survey = Survey::of(&db, 0)?;
+        Self::of(db, survey)
+    }
+
+    /// The same, but takes no hole for the log's end: for a store that is known to have had more.
+    pub fn read_beyond(db: File) -> io::Result<Self> {
+        let survey = Survey { damaged: true, ..Survey::of(&db, 0)? };
+        Self::of(db, survey)
+    }
+
+    fn of(db: File, mut survey: Survey) -> io::Result<Self> {
         let (mut replay, mut bad) = replay(&db, &survey, BTreeSet::new())?;
         let orphans = replay.orphans();
         if !survey.damaged && !replay.is_complete() {
@@ -70,12 +82,14 @@ impl Salvaged {
         self.places.range((from, Bound::Unbounded)).map(|(key, _)| &**key).take_while(move |key| within(key))
     }
 
-    /// The value at `key`.
+    /// The value at `key`, if it can be read.
     pub fn value(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let Some(place) = self.places.get(key) else { return Ok(None) };
         let mut value = vec![0; place.bytes as usize];
-        self.file.read_exact_at(&mut value, place.at)?;
-        Ok(Some(value))
+        match self.file.read_exact_at(&mut value, place.at) {
+            Err(error) if is_unreadable(&error) => Ok(None),
+            read => read.map(|()| Some(value)),
+        }
     }
 
     /// Stretches of bytes, and messages, that had to be passed over. A crash, too, leaves some.
@@ -114,20 +128,36 @@ fn replay(db: &File, survey: &Survey, passed_over: BTreeSet<u64>) -> io::Result<
 /// Whether the queue writes keys like `key` (the table in [`durable`](super::durable)).
 fn has_a_keys_form(key: &[u8]) -> bool {
     match key {
-        [b'q' | b'd', sequence @ ..] => sequence.len() == size_of::<u64>(),
+        [b'q' | b'd' | b'e' | b'x', sequence @ ..] => sequence.len() == size_of::<u64>(),
         [b'l', sensor @ ..] => str::from_utf8(sensor).is_ok_and(|sensor| sensor.parse::<SensorId>().is_ok()),
-        _ => key == b"m",
+        _ => key == b"m" || key == b"o",
     }
 }
 
-/// Whether the part of the log that sled would read at its next opening holds damage in its middle: from
-/// the newest snapshot on, or all of it without one. A torn end, as a crash leaves it, is no damage.
-pub fn is_damaged_inside(folder: &Path) -> io::Result<bool> {
-    let db = match File::open(folder.join("db")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+/// What the part of the log looks like that sled would read at its next opening: from the newest snapshot on,
+/// or all of it without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It is whole.
+    Whole,
+    /// It has a hole near its end: as a power cut may leave it, or damage of late.
+    Torn,
+    /// There is damage in its middle.
+    Damaged,
+}
+
+/// Looks at the store in `folder`.
+pub fn condition(folder: &Path) -> io::Result<Condition> {
+    let db = match File::open(folder.join(STORE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Condition::Whole),
         db => db?,
     };
-    Ok(Survey::of(&db, newest_snapshot(folder)?.unwrap_or(0))?.damaged)
+    let survey = Survey::of(&db, newest_snapshot(folder)?.unwrap_or(0))?;
+    Ok(match survey {
+        Survey { damaged: true, .. } => Condition::Damaged,
+        Survey { torn: true, .. } => Condition::Torn,
+        _ => Condition::Whole,
+    })
 }
 
 /// The log sequence number in the name of the newest snapshot.

@@ -13,16 +13,20 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::flip::{message_lacks_one_bit, segment_header_lacks_one_bit};
 use super::log::{
     Frame, Kind, Piece, Pieces, SEGMENT_BYTES, SEGMENT_HEADER_BYTES, number_by_messages, segment_header,
 };
+use crate::fault;
 
 /// More than the queue writes between two syncs, of which there is one at least every eight removals: larger
 /// hides damage near the log's end, smaller takes a power cut for damage.
 pub const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
+/// What the kernel reads at once from a file, and fails to.
+const PAGE_BYTES: u64 = 4096;
 /// Bad places that are looked at for a single flipped bit: each costs up to some hundred checksums.
 const FLIPS_SOUGHT_MAX: usize = 64;
 
@@ -57,6 +61,8 @@ pub struct Survey {
     /// Messages from this log sequence number on were written by nobody who could tell of it: the log's
     /// torn end, as sled judges it.
     pub end: u64,
+    /// There is a hole with intact messages after it.
+    pub torn: bool,
     /// Damage before the end.
     pub damaged: bool,
     /// Stretches of bad bytes that are no end.
@@ -81,7 +87,8 @@ impl Survey {
         }
         let newest = segments.len().saturating_sub(1);
         let bad = look.bad.iter().filter(|bad| bad.index != newest || bad.followed).count() as u64;
-        Ok(Self { segments, end, damaged, bad })
+        let torn = bad > 0 || look.newest_end > end;
+        Ok(Self { segments, end, torn, damaged, bad })
     }
 }
 
@@ -240,10 +247,19 @@ fn read_segment(file: &File, at: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Fills `buffer` with what stands `at` there, as far as the file goes. What the disk does not give back reads
+/// as zeros.
 fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], at + filled as u64) {
+        let place = at + filled as u64;
+        let rest = &mut buffer[filled..];
+        let read = read_at(file, rest, place).or_else(|error| match is_unreadable(&error) {
+            // By pages, so that only the one with the bad sector is missing.
+            true => read_page(file, rest, place),
+            false => Err(error),
+        });
+        match read {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -251,4 +267,32 @@ fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         }
     }
     Ok(filled)
+}
+
+fn read_page(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let rest_of_page = (PAGE_BYTES - at % PAGE_BYTES) as usize;
+    let length = buffer.len().min(rest_of_page);
+    let page = &mut buffer[..length];
+    match read_at(file, page, at) {
+        Err(error) if is_unreadable(&error) => {
+            page.fill(0);
+            Ok(length)
+        }
+        read => read,
+    }
+}
+
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    /// With the fault put in, the tenth page of each mebibyte cannot be read.
+    const BAD: Range<u64> = 10 * PAGE_BYTES..11 * PAGE_BYTES;
+    let (from, to) = (at % (1 << 20), at % (1 << 20) + buffer.len() as u64);
+    if fault::injected("bad-sector") && from < BAD.end && to > BAD.start {
+        return Err(rustix::io::Errno::IO.into());
+    }
+    file.read_at(buffer, at)
+}
+
+/// Whether it is a sector that has gone bad.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
