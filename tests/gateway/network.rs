@@ -4,14 +4,17 @@ use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use hr_gateway::queue::ReadingQueue;
+use tokio::sync::watch;
 
 use crate::support::daemon::{Daemon, command, configure};
 use crate::support::draining::open;
 use crate::support::fake_kinesis::{FakeKinesis, Options};
 use crate::support::middlebox::Middlebox;
-use crate::support::{in_tree, reading};
+use crate::support::mock_bus::MockBus;
+use crate::support::{in_tree, measurement, reading};
 
 const NO_BUS: &str = "unix:path=/nonexistent";
+const WATCH: &str = "C0:FF:EE:00:00:01";
 
 struct Gateway {
     folder: tempfile::TempDir,
@@ -226,4 +229,28 @@ fn a_proxy_that_takes_small_calls_only_gets_them() {
     daemon.wait_delivered(600);
     daemon.stop();
     assert!(fake.seen(|seen| seen.counts[1..].iter().all(|count| *count == 1)), "each once");
+}
+
+#[test]
+fn a_connection_that_died_without_a_word_costs_one_call_and_not_a_quarter_of_an_hour() {
+    let (fake, behind) = kinesis();
+    let (freeze, frozen) = watch::channel(());
+    let tls = Middlebox::http2("valid", behind, frozen);
+    let mut bus = MockBus::start();
+    bus.tell(&format!("sensor {WATCH} Watch"));
+    let gateway = Gateway::new(&format!("https://localhost:{}", tls.address.port()), 0);
+    let mut command = gateway.command(&[("AWS_CA_BUNDLE", &authority())]);
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", bus.address()).env("HR_GATEWAYD_DRAIN__REQUEST_TIMEOUT", "1s");
+    command.env("HR_GATEWAYD_SENSOR", format!("[{{ id = \"a\", address = \"{WATCH}\" }}]"));
+    let daemon = Daemon::start_as(command, gateway.folder.path(), &bus.address());
+    bus.wait_subscribed(WATCH);
+    bus.notify(WATCH, &measurement(70).encode());
+    daemon.wait_delivered(1);
+    freeze.send(()).unwrap();
+    bus.notify(WATCH, &measurement(71).encode());
+    daemon.wait_log("the sink accepts again");
+    daemon.wait_delivered(2);
+    daemon.stop();
+    let lines = fake.seen(|seen| seen.lines.len());
+    assert!(lines >= 2, "{lines}");
 }

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::{http1, http2};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -192,10 +193,14 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, options: Option
             }
             let service =
                 hyper::service::service_fn(|request| answer(request, state.clone(), options.clone()));
-            // An `Err` of the service cuts the connection, which is what a fault asks for.
-            _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            // HTTP/2 begins with "PRI". In HTTP/1, an `Err` of the service cuts the connection, as a fault asks.
+            let mut start = [0; 3];
+            let http2 = stream.peek(&mut start).await.is_ok_and(|_| start == *b"PRI");
+            let stream = TokioIo::new(stream);
+            match http2 {
+                true => _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await,
+                false => _ = http1::Builder::new().serve_connection(stream, service).await,
+            }
         });
     }
 }

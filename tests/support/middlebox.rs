@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -50,23 +51,42 @@ impl Middlebox {
 
     /// Speaks TLS with the certificate `tests/tls/<name>.pem`, and passes what is in it to `behind`.
     pub fn tls(name: &str, behind: SocketAddr) -> Self {
+        Self::tls_that_freezes(name, &[], behind, watch::channel(()).1)
+    }
+
+    /// The same for HTTP/2. With each `freeze`, the connections there are stay open and move nothing more.
+    pub fn http2(name: &str, behind: SocketAddr, freeze: watch::Receiver<()>) -> Self {
+        Self::tls_that_freezes(name, &[b"h2"], behind, freeze)
+    }
+
+    fn tls_that_freezes(
+        name: &str,
+        protocols: &[&[u8]],
+        behind: SocketAddr,
+        freeze: watch::Receiver<()>,
+    ) -> Self {
         let file = |name: &str| in_tree("tests/tls").join(name);
         let certificate = CertificateDer::from_pem_file(file(&format!("{name}.pem"))).unwrap();
         let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
             .unwrap();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         Self::start(move |stream, _| {
-            let acceptor = acceptor.clone();
+            let (acceptor, mut freeze) = (acceptor.clone(), freeze.clone());
+            freeze.mark_unchanged();
             async move {
                 let mut inside = acceptor.accept(stream).await?;
                 let mut backend = TcpStream::connect(behind).await?;
-                copy_bidirectional(&mut inside, &mut backend).await.map(|_| ())
+                tokio::select! {
+                    ended = copy_bidirectional(&mut inside, &mut backend) => ended.map(|_| ()),
+                    Ok(()) = freeze.changed() => std::future::pending().await,
+                }
             }
         })
     }

@@ -1,7 +1,9 @@
 //! Kinesis Data Streams as a sink. The only folder that names the AWS SDK.
 //!
 //! The SDK's own retries are off: the drainer is the one owner of retrying, and it would not see what
-//! they hide. Timeouts are explicit. The identity and the way there ([`network`]) are ours,
+//! they hide. Timeouts are explicit, and a call that runs into one takes its connection with it: an HTTP/2
+//! connection is shared, knows no keep-alive here, and may be dead for a quarter of an hour before the
+//! kernel says so. The identity and the way there ([`network`]) are ours,
 //! and nothing of them runs where the queue does. When somebody has to act, the environment's files are
 //! read anew before the next try.
 
@@ -13,6 +15,7 @@ pub mod names;
 pub mod network;
 mod profile;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_kinesis::error::SdkError;
@@ -48,7 +51,7 @@ pub struct KinesisSink {
     request_timeout: Duration,
     keys: Keys,
     identity: Identity,
-    client: RwLock<Result<Client, NetworkError>>,
+    client: RwLock<Result<Arc<Client>, NetworkError>>,
 }
 
 /// Where the keys that sign a call come from.
@@ -64,7 +67,7 @@ impl KinesisSink {
     /// A sink for `stream`. Contacts nobody yet.
     pub async fn new(stream: &str, config: &KinesisConfig, request_timeout: Duration, keys: Keys) -> Self {
         let identity = Identity::new();
-        let client = RwLock::new(connect(config, request_timeout, keys, &identity).await);
+        let client = RwLock::new(connect(config, request_timeout, keys, &identity).await.map(Arc::new));
         Self { stream: stream.to_owned(), config: config.clone(), request_timeout, keys, identity, client }
     }
 
@@ -91,18 +94,18 @@ impl KinesisSink {
         match client.put_records().stream_name(&self.stream).records(entry).send().await {
             Ok(output) if output.records().is_empty() => Err(empty_answer()),
             Ok(_) => Ok(()),
-            Err(error) => match self.failed(&error).await {
+            Err(error) => match self.failed(&client, &error).await {
                 refusal if refusal.class == ErrorClass::Poison => Ok(()),
                 failure => Err(failure),
             },
         }
     }
 
-    async fn client(&self) -> Result<Client, CallError> {
+    async fn client(&self) -> Result<Arc<Client>, CallError> {
         let mut client = self.client.read().await.clone();
         if client.is_err() {
             // Its file may have been mended.
-            client = self.connect_anew().await;
+            client = self.connect_anew(None).await;
         }
         let blocked = |code: &str, message: String| CallError {
             class: ErrorClass::Blocked,
@@ -113,28 +116,37 @@ impl KinesisSink {
         match client.config().region() {
             Some(_) => Ok(client),
             None => {
-                _ = self.connect_anew().await;
+                _ = self.connect_anew(Some(&client)).await;
                 Err(blocked("MissingConfiguration", "no region is configured".into()))
             }
         }
     }
 
-    async fn connect_anew(&self) -> Result<Client, NetworkError> {
-        let client = connect(&self.config, self.request_timeout, self.keys, &self.identity).await;
-        *self.client.write().await = client.clone();
-        client
+    /// A client with connections of its own in the place of `former`, if that is still the one in use: of
+    /// calls that fail together, only the first makes a new one.
+    async fn connect_anew(&self, former: Option<&Arc<Client>>) -> Result<Arc<Client>, NetworkError> {
+        let mut client = self.client.write().await;
+        if let Ok(current) = &*client
+            && !former.is_some_and(|former| Arc::ptr_eq(former, current))
+        {
+            return Ok(current.clone());
+        }
+        let made = connect(&self.config, self.request_timeout, self.keys, &self.identity).await;
+        *client = made.map(Arc::new);
+        client.clone()
     }
 
     /// What `error` comes to, prepared for the next try.
-    async fn failed(&self, error: &SdkError<PutRecordsError>) -> CallError {
-        let error = call_error(error, &self.identity);
-        if error.class == ErrorClass::Blocked {
-            if doubts_identity(&error.code) {
-                self.identity.forget();
-            }
-            _ = self.connect_anew().await;
+    async fn failed(&self, client: &Arc<Client>, error: &SdkError<PutRecordsError>) -> CallError {
+        let failure = call_error(error, &self.identity);
+        let blocked = failure.class == ErrorClass::Blocked;
+        if blocked && doubts_identity(&failure.code) {
+            self.identity.forget();
         }
-        error
+        if blocked || matches!(error, SdkError::TimeoutError(_)) {
+            _ = self.connect_anew(Some(client)).await;
+        }
+        failure
     }
 
     async fn put_records(&self, records: &[Record]) -> Result<Vec<EntryVerdict>, CallError> {
@@ -155,7 +167,7 @@ impl KinesisSink {
                 .iter()
                 .map(|entry| entry_verdict(entry.error_code(), entry.sequence_number(), entry.shard_id()))
                 .collect()),
-            Err(error) => Err(self.failed(&error).await),
+            Err(error) => Err(self.failed(&client, &error).await),
         }
     }
 }
