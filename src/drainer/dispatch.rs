@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use super::batch::{BATCH_RECORDS_MAX, CallSize, Limits, Record};
 use super::hold::Hold;
+use super::outage::Outage;
 use super::pace::Pacer;
-use super::settle::{CallError, EntryVerdict, ErrorClass, Settlement, Transition};
+use super::settle::{CallError, EntryVerdict, ErrorClass, Settlement};
 use super::suspects::{Others, Refusal, Suspects};
 use crate::backoff::Backoff;
 use crate::config::DrainOrder;
@@ -27,8 +28,6 @@ pub const FETCH_ITEMS: usize = 2_500;
 /// Most items claimed at once: bounds the drainer's memory, at about 230 bytes encoded each.
 pub const CLAIMED_ITEMS_MAX: u64 = 10_000;
 const RETRY_BASE: Duration = Duration::from_millis(100);
-/// So long may calls go through without a record accepted before it is said.
-const BARREN_MAX: Duration = Duration::from_secs(10);
 const BLOCKED_BASE: Duration = Duration::from_secs(1);
 
 /// What the driver does next.
@@ -62,24 +61,12 @@ struct Waiting {
     not_before: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Flowing,
-    /// One call at a time, not before `until`.
-    Probing {
-        class: ErrorClass,
-        until: Duration,
-        attempt: u32,
-    },
-}
-
 /// The state machine.
 #[derive(Debug)]
 pub struct Dispatcher {
     limits: Limits,
     order: DrainOrder,
     retry: Backoff,
-    blocked: Backoff,
     claimed: SequenceSet,
     claimed_count: u64,
     waiting: VecDeque<Waiting>,
@@ -89,11 +76,7 @@ pub struct Dispatcher {
     /// The queue may hold items that are not claimed.
     more: bool,
     newest_seen: u64,
-    mode: Mode,
-    /// What was reported as failing, and since when.
-    failing: Option<(CallError, Duration)>,
-    /// Since when no call had a single record accepted.
-    barren_since: Option<Duration>,
+    outage: Outage,
     pacer: Pacer,
     hold: Hold,
     size: CallSize,
@@ -107,9 +90,9 @@ impl Dispatcher {
         let backoff = |base: Duration, ceiling: Duration| {
             Backoff::new(base.min(ceiling), ceiling).expect("the configuration's ceilings are above zero")
         };
+        let retry = backoff(RETRY_BASE, limits.retry_delay_max);
         Self {
-            retry: backoff(RETRY_BASE, limits.retry_delay_max),
-            blocked: backoff(BLOCKED_BASE, limits.blocked_delay_max),
+            retry,
             limits,
             order,
             claimed: SequenceSet::default(),
@@ -120,9 +103,7 @@ impl Dispatcher {
             in_flight: 0,
             more: true,
             newest_seen: 0,
-            mode: Mode::Flowing,
-            failing: None,
-            barren_since: None,
+            outage: Outage::new(retry, backoff(BLOCKED_BASE, limits.blocked_delay_max)),
             pacer: Pacer::default(),
             hold: Hold::new(limits.retry_delay_max),
             size: CallSize::new(limits.batch_bytes_max),
@@ -148,10 +129,10 @@ impl Dispatcher {
 
     /// What to do now.
     pub fn poll(&mut self, now: Duration) -> Step {
-        let calls_max = match self.mode {
-            Mode::Probing { until, .. } if now < until => return Step::Wait(Some(until)),
-            Mode::Probing { .. } => 1,
-            Mode::Flowing => self.limits.calls_in_flight_max,
+        let calls_max = match self.outage.probe_at() {
+            Some(at) if now < at => return Step::Wait(Some(at)),
+            Some(_) => 1,
+            None => self.limits.calls_in_flight_max,
         };
         if self.in_flight >= calls_max {
             return Step::Wait(None);
@@ -293,48 +274,13 @@ impl Dispatcher {
         }
         self.hold.answered(shards, now, self.random.f64());
         if settlement.accepted.is_empty() {
-            settlement.transition = self.note_barren(now);
+            settlement.transition = self.outage.barren(now);
         } else {
             self.accepted_calls += 1;
             self.suspects.note_accepted();
-            self.barren_since = None;
-            settlement.transition = self.recover(now);
+            settlement.transition = self.outage.end(now);
         }
         settlement
-    }
-
-    /// Something was accepted: whatever was failing is over.
-    fn recover(&mut self, now: Duration) -> Option<Transition> {
-        self.mode = Mode::Flowing;
-        let (last, since) = self.failing.take()?;
-        Some(Transition::Recovered { from: last.class, after: now.saturating_sub(since) })
-    }
-
-    /// An answer that accepts nothing, though the call went through: said once it goes on for a while.
-    fn note_barren(&mut self, now: Duration) -> Option<Transition> {
-        let since = *self.barren_since.get_or_insert(now);
-        if now.saturating_sub(since) < BARREN_MAX {
-            return None;
-        }
-        let code = "EveryRecordRejected".to_owned();
-        let message = "the calls go through, and no record of them is accepted".to_owned();
-        self.fail(CallError { class: ErrorClass::Throttled, code, message }, now)
-    }
-
-    /// Reports a failure, unless it is the one that was reported last; of what passes by itself, one of
-    /// its kind is enough.
-    fn fail(&mut self, error: CallError, now: Duration) -> Option<Transition> {
-        let since = match &self.failing {
-            Some((last, _))
-                if last.class == error.class && (last.code == error.code || !error.needs_a_person()) =>
-            {
-                return None;
-            }
-            Some((_, since)) => *since,
-            None => now,
-        };
-        self.failing = Some((error.clone(), since));
-        Some(Transition::Failing(error))
     }
 
     /// The sink refuses something in this batch: halve it, down to the one reading.
@@ -383,18 +329,7 @@ impl Dispatcher {
         self.more = true;
         self.forget(&released);
 
-        let class = error.class;
-        let backoff = if error.needs_a_person() { self.blocked } else { self.retry };
-        let attempt = match self.mode {
-            // Another call of the same volley: it says nothing new.
-            Mode::Probing { until, class: known, .. } if now < until && known == class => {
-                return Settlement::default();
-            }
-            Mode::Probing { attempt, class: known, .. } if known == class => attempt + 1,
-            _ => 0,
-        };
-        let until = now + backoff.delay(attempt, self.random.f64());
-        self.mode = Mode::Probing { class, until, attempt };
-        Settlement { transition: self.fail(error, now), ..Settlement::default() }
+        let transition = self.outage.failed(error, now, self.random.f64());
+        Settlement { transition, ..Settlement::default() }
     }
 }

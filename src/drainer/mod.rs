@@ -9,6 +9,7 @@ pub mod directory;
 pub mod dispatch;
 pub mod hold;
 pub mod kinesis;
+pub mod outage;
 pub mod pace;
 pub mod settle;
 pub mod suspects;
@@ -201,6 +202,7 @@ impl Drainer {
                 }
                 self.failing.send_replace(Some(failure));
             }
+            Transition::FailingAgain(failure) => _ = self.failing.send_replace(Some(failure)),
         }
     }
 }

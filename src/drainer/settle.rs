@@ -165,8 +165,10 @@ pub enum Transition {
         /// Since the first failure.
         after: Duration,
     },
-    /// It failed, or fails in another way now.
+    /// It failed, or fails in a way that is new since it last worked.
     Failing(CallError),
+    /// It fails in another way than just before, which was told already.
+    FailingAgain(CallError),
 }
 
 /// What a person does about a blocking error.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hr_gateway::config::{DrainConfig, DrainOrder};
 use hr_gateway::drainer::batch::{Limits, Record};
 use hr_gateway::drainer::dispatch::{Batch, Dispatcher, Step};
-use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass};
+use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass, Transition};
 
 use crate::support::sensor;
 
@@ -19,7 +19,8 @@ struct Line {
     calls: u64,
     /// When each sequence was accepted.
     accepted_ms: HashMap<u64, u64>,
-    blocked: u64,
+    /// Failures told, by class.
+    told: Vec<ErrorClass>,
 }
 
 type Verdicts<'a> = &'a mut dyn FnMut(u64, &[Record]) -> Result<Vec<EntryVerdict>, CallError>;
@@ -35,7 +36,7 @@ impl Line {
             queued: Vec::new(),
             calls: 0,
             accepted_ms: HashMap::new(),
-            blocked: 0,
+            told: Vec::new(),
         }
     }
 
@@ -75,9 +76,9 @@ impl Line {
         let answer = verdicts(ms, &batch.records);
         let settlement = self.dispatcher.handle_answer(batch, answer, Duration::from_millis(ms));
         assert!(settlement.refused.is_none(), "nothing here is refused for good");
-        self.blocked += u64::from(
-            settlement.transition.is_some_and(|transition| format!("{transition:?}").contains("Blocked")),
-        );
+        if let Some(Transition::Failing(failure)) = settlement.transition {
+            self.told.push(failure.class);
+        }
         let accepted = &settlement.accepted;
         self.queued.retain(|record| !accepted.contains(record.sequences[0]));
         for range in accepted.ranges() {
@@ -181,11 +182,46 @@ fn a_proxy_with_a_size_limit_gets_calls_that_fit_and_one_that_takes_none_costs_n
 
     (2_001..=2_100).for_each(|sequence| line.append("a", sequence));
     (5_000..65_000).for_each(|ms| line.step(ms, &mut |_, _| too_large()));
-    assert_eq!((line.accepted_ms.len(), line.blocked), (2_000, 1), "kept, and said once");
+    assert_eq!(line.accepted_ms.len(), 2_000, "the rest is kept");
+    assert_eq!(line.told, [ErrorClass::Blocked], "said once");
     line.calls = 0;
     (65_000..185_000).for_each(|ms| line.step(ms, &mut |_, _| too_large()));
     assert!(line.calls < 120, "{} calls in 2 min", line.calls);
     let mut take = |_: u64, records: &[Record]| Ok(vec![accepted(); records.len()]);
     (185_000..250_000).for_each(|ms| line.step(ms, &mut take));
     assert_eq!(line.accepted_ms.len(), 2_100, "once the limit is gone");
+}
+
+#[test]
+fn failures_in_turn_make_calls_rarer_as_one_does_and_each_is_told_once_until_it_is_over() {
+    let failures = [
+        (ErrorClass::Transient, "Unavailable"),
+        (ErrorClass::Throttled, "TooManyRequests"),
+        (ErrorClass::Transient, "Timeout"),
+        (ErrorClass::Throttled, "TooManyRequests"),
+        (ErrorClass::Blocked, "NotKinesis"),
+    ];
+    let mut line = Line::new();
+    let mut drain = |kinds: usize, ms: std::ops::Range<u64>| {
+        (line.calls, line.told) = (0, Vec::new());
+        let mut turn = 0;
+        let mut in_turn = |_: u64, _: &[Record]| {
+            turn += 1;
+            let (class, code) = failures[turn % kinds];
+            Err(CallError { class, code: code.into(), message: String::new() })
+        };
+        line.append("a", ms.start + 1);
+        ms.clone().for_each(|ms| line.step(ms, &mut in_turn));
+        let seen = (line.calls, std::mem::take(&mut line.told));
+        let mut take = |_: u64, records: &[Record]| Ok(vec![accepted(); records.len()]);
+        (ms.end..ms.end + 100_000).for_each(|ms| line.step(ms, &mut take));
+        seen
+    };
+    let (calls, mut told) = drain(4, 0..60_000);
+    assert!((30..100).contains(&calls), "{calls} calls in a minute");
+    told.sort_by_key(|class| class.as_str());
+    assert_eq!(told, [ErrorClass::Throttled, ErrorClass::Transient], "once each");
+    let (calls, told) = drain(5, 200_000..500_000);
+    assert!((10..100).contains(&calls), "{calls} calls in five minutes");
+    assert_eq!(told.len(), 3, "anew after it was over: {told:?}");
 }

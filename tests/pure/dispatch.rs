@@ -8,7 +8,9 @@ use hr_gateway::config::DrainOrder;
 use hr_gateway::drainer::batch::{Limits, RECORD_BYTES_MAX, Record, pack};
 use hr_gateway::drainer::dispatch::{Dispatcher, Step};
 use hr_gateway::drainer::pace::Pacer;
-use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass, classify, entry_verdict, untyped};
+use hr_gateway::drainer::settle::{
+    CallError, EntryVerdict, ErrorClass, Transition, classify, entry_verdict, untyped,
+};
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::reading::{Body, Epoch, Item};
 use proptest::prelude::*;
@@ -172,21 +174,26 @@ fn after_a_failure_claims_go_back_to_the_queue_and_one_call_probes() {
 }
 
 #[test]
-fn what_needs_a_person_is_said_again_when_it_is_something_else_and_what_passes_is_not() {
+fn what_needs_a_person_is_said_when_it_is_something_new_and_what_passes_once() {
     let failure = |class, code: &str| CallError { class, code: code.into(), message: String::new() };
     let mut dispatcher = dispatcher(DrainOrder::OldestFirst);
     let mut now = Duration::ZERO;
     let mut batch = fetch_and_send(&mut dispatcher, vec![item("a", 1)]);
+    let mut before = "";
     for (class, code, said) in [
         (ErrorClass::Transient, "Timeout", true),
         (ErrorClass::Transient, "NameUnanswered", false),
         (ErrorClass::Blocked, "UntrustedCertificate", true),
         (ErrorClass::Blocked, "UntrustedCertificate", false),
         (ErrorClass::Blocked, "AccessDeniedException", true),
-        (ErrorClass::Transient, "Timeout", true),
+        (ErrorClass::Transient, "Timeout", false),
+        (ErrorClass::Blocked, "UntrustedCertificate", false),
     ] {
-        let settlement = dispatcher.handle_answer(batch, Err(failure(class, code)), now);
-        assert_eq!(settlement.transition.is_some(), said, "{code}");
+        let transition = dispatcher.handle_answer(batch, Err(failure(class, code)), now).transition;
+        assert_eq!(matches!(transition, Some(Transition::Failing(_))), said, "{code}");
+        let shown = matches!(transition, Some(Transition::FailingAgain(_)));
+        assert_eq!(shown, !said && before != code, "{code}: the status line goes with it");
+        before = code;
         now += Duration::from_secs(120);
         assert!(matches!(dispatcher.poll(now), Step::Fetch(_)));
         dispatcher.handle_fetched(packed(vec![item("a", 1)], 500), true, now);
