@@ -157,10 +157,9 @@ fn folder(path: &Path) -> Result<String, String> {
 }
 
 fn explain(stream: &str, error: &CallError) -> String {
-    match error.class {
-        ErrorClass::Blocked | ErrorClass::TooLarge => {
-            format!("stream {stream}: {error}: {}", advice(&error.code))
-        }
-        _ => format!("stream {stream}: {error}: check the network and [kinesis] region and endpoint"),
-    }
+    let advice = match error.is_slow() || error.class == ErrorClass::TooLarge {
+        true => advice(&error.code),
+        false => "check the network and [kinesis] region and endpoint",
+    };
+    format!("stream {stream}: {error}: {advice}")
 }

@@ -55,7 +55,7 @@ impl Outage {
 
     /// A call failed as a whole. `random` is the backoff's.
     pub fn failed(&mut self, failure: CallError, now: Duration, random: f64) -> Option<Transition> {
-        let slow = failure.needs_a_person();
+        let slow = failure.is_slow();
         let waiting = self.probe.filter(|probe| now < probe.at);
         // Another call of the same volley is no try of its own.
         if waiting.is_none_or(|probe| slow && !probe.slow) {

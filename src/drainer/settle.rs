@@ -10,6 +10,11 @@ use serde::Serialize;
 
 use crate::queue::sequence_set::SequenceSet;
 
+/// The code of a credential helper that gave no credentials.
+pub const HELPER_FAILED: &str = "CredentialHelperFailed";
+/// A helper that fails for so long does not mend itself.
+const HELPER_PATIENCE: Duration = Duration::from_secs(300);
+
 /// The verdict on one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryVerdict {
@@ -40,6 +45,11 @@ impl CallError {
     /// Whether it does not pass by itself.
     pub fn needs_a_person(&self) -> bool {
         matches!(self.class, ErrorClass::Blocked | ErrorClass::Poison)
+    }
+
+    /// Whether a try costs more than a call: then they are as rare as where a person must act.
+    pub fn is_slow(&self) -> bool {
+        self.needs_a_person() || self.code == HELPER_FAILED
     }
 }
 
@@ -123,6 +133,14 @@ pub fn untyped(http_status: u16) -> (ErrorClass, &'static str) {
     }
 }
 
+/// The class of a credential helper's failure: it may lack the network or a card, but not for ever.
+pub fn failing_helper(failing_for: Duration) -> ErrorClass {
+    match failing_for < HELPER_PATIENCE {
+        true => ErrorClass::Transient,
+        false => ErrorClass::Blocked,
+    }
+}
+
 /// Whether a refusal may be of the identity, so that another one is worth a try.
 pub fn doubts_identity(code: &str) -> bool {
     !(code.starts_with("KMS") || code == "ResourceNotFoundException" || on_the_way(code))
@@ -140,6 +158,7 @@ pub fn on_the_way(code: &str) -> bool {
         "NotKinesis",
         "ProxyAuthenticationRequired",
         "RequestTooLarge",
+        HELPER_FAILED,
     ]
     .contains(&code)
 }
@@ -207,6 +226,9 @@ pub fn advice(code: &str) -> &'static str {
         "ProxyAuthenticationRequired" => {
             "give HTTPS_PROXY a user and a password that the proxy takes (http://user:password@host:port), then \
              `systemctl restart hr-gatewayd`"
+        }
+        HELPER_FAILED => {
+            "run the profile's credential_process by hand, as the service's user, and mend what it complains of"
         }
         "RequestTooLarge" => {
             "something on the way to Kinesis (a proxy) refuses even one reading as too large: raise its limit"

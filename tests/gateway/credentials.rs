@@ -133,8 +133,29 @@ fn a_helper_that_fails_is_named_with_its_last_words_and_answers_that_are_none_to
         let gateway = Gateway::new(script, "");
         let output = gateway.command(NO_BUS).args(["check", "--online"]).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
-        assert!(said.contains("`helper.sh` failed") && said.contains(words), "{said}");
+        assert!(said.contains("the credential helper `helper.sh`") && said.contains(words), "{said}");
+        assert!(said.contains("run the profile's credential_process by hand"), "{said}");
         assert!(!said.contains("hush"), "{said}");
+    }
+}
+
+#[test]
+fn a_helper_that_can_never_work_needs_a_person_and_one_that_fails_may_not() {
+    for (script, class) in [
+        ("exec /nonexistent/signer", "ERROR"),
+        ("exec /", "ERROR"),
+        ("echo hello", "ERROR"),
+        ("exit 3", "WARN"),
+    ] {
+        let gateway = Gateway::new(script, "");
+        gateway.queue(1);
+        let daemon = gateway.run(NO_BUS);
+        daemon.wait_log("CredentialHelperFailed");
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.contains("CredentialHelperFailed")).unwrap();
+        assert!(line.contains(class), "{script}: {line}");
+        assert_eq!(line.contains("credential_process by hand"), class == "ERROR", "{script}: {line}");
+        daemon.stop();
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use hr_gateway::config::{DrainConfig, DrainOrder};
 use hr_gateway::drainer::batch::{Limits, Record};
 use hr_gateway::drainer::dispatch::{Batch, Dispatcher, Step};
-use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass, Transition};
+use hr_gateway::drainer::settle::{
+    CallError, EntryVerdict, ErrorClass, HELPER_FAILED, Transition, failing_helper,
+};
 
 use crate::support::sensor;
 
@@ -224,4 +226,19 @@ fn failures_in_turn_make_calls_rarer_as_one_does_and_each_is_told_once_until_it_
     let (calls, told) = drain(5, 200_000..500_000);
     assert!((10..100).contains(&calls), "{calls} calls in five minutes");
     assert_eq!(told.len(), 3, "anew after it was over: {told:?}");
+}
+
+#[test]
+fn a_failing_helper_is_started_ever_more_rarely_and_needs_a_person_after_some_minutes() {
+    let mut line = Line::new();
+    line.append("a", 1);
+    let mut fail = |ms: u64, _: &[Record]| {
+        let class = failing_helper(Duration::from_millis(ms));
+        Err(CallError { class, code: HELPER_FAILED.into(), message: String::new() })
+    };
+    (0..250_000).for_each(|ms| line.step(ms, &mut fail));
+    assert_eq!(line.told, [ErrorClass::Transient]);
+    assert!((5..25).contains(&line.calls), "{} helpers in four minutes", line.calls);
+    (250_000..600_000).for_each(|ms| line.step(ms, &mut fail));
+    assert_eq!(line.told, [ErrorClass::Transient, ErrorClass::Blocked]);
 }

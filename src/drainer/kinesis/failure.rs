@@ -14,9 +14,10 @@ use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsError;
 use rustls::CertificateError;
 
+use super::helper::HelperError;
 use super::identity::Identity;
 use super::names::{NameError, Names};
-use crate::drainer::settle::{CallError, ErrorClass, classify, untyped};
+use crate::drainer::settle::{CallError, ErrorClass, HELPER_FAILED, classify, failing_helper, untyped};
 
 /// A lookup that takes longer is what a call waits for.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
@@ -66,6 +67,13 @@ fn unanswered(error: &SdkError<PutRecordsError>, identity: &Identity) -> CallErr
     }
     if let Some(unknown) = chain(error).find_map(|cause| cause.downcast_ref::<NameError>()) {
         return made(ErrorClass::Transient, "NameUnknown", unknown.to_string());
+    }
+    if let Some(helper) = chain(error).find_map(|cause| cause.downcast_ref::<HelperError>()) {
+        let class = match helper {
+            HelperError::Useless { .. } => ErrorClass::Blocked,
+            _ => failing_helper(identity.helper_failing_for()),
+        };
+        return made(class, HELPER_FAILED, helper.to_string());
     }
     match chain(error).find_map(|cause| cause.downcast_ref::<CredentialsError>()) {
         // A provider that could not answer may only lack the network.

@@ -22,6 +22,9 @@ use tokio::sync::oneshot;
 const OUTPUT_MAX: u64 = 64 << 10;
 /// How much of what a helper complained of is passed on.
 const COMPLAINT_MAX: usize = 200;
+/// What the shell exits with when it cannot run a command ("Exit Status for Commands", POSIX.1-2017, XCU 2.8.2).
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
 /// `waitpid` knows no deadline.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -42,6 +45,14 @@ pub enum HelperError {
         /// Its name.
         program: String,
         /// How.
+        what: String,
+    },
+    /// It cannot be run, or what it answers is no credentials: it will be so the next time too.
+    #[error("the credential helper `{program}` cannot work: {what}")]
+    Useless {
+        /// Its name.
+        program: String,
+        /// Why.
         what: String,
     },
 }
@@ -202,7 +213,11 @@ fn attend(group: &Group, outputs: &Outputs, program: &str, limit: Duration) -> R
         thread::sleep(LOOK_EVERY);
     };
     if !status.success() {
-        return Err(failed(format!("{status}: {}", outputs.complaint())));
+        let what = format!("{status}: {}", outputs.complaint());
+        return Err(match status.code() {
+            Some(NOT_EXECUTABLE | NOT_FOUND) => HelperError::Useless { program: program.to_owned(), what },
+            _ => failed(what),
+        });
     }
     Outputs::read(&outputs.stdout).map_err(|error| failed(error.to_string()))
 }

@@ -107,6 +107,11 @@ impl Identity {
         self.0.watch.unanswered()
     }
 
+    /// For how long the helper has failed.
+    pub fn helper_failing_for(&self) -> Duration {
+        self.0.watch.failing_for()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

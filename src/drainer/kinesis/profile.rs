@@ -35,6 +35,8 @@ pub struct HelperWatch {
     asked: Mutex<Option<(String, Instant)>>,
     /// That it was killed has been said since it last answered.
     told: Mutex<bool>,
+    /// Since when it fails, in whatever way.
+    failing_since: Mutex<Option<Instant>>,
 }
 
 impl HelperWatch {
@@ -48,7 +50,15 @@ impl HelperWatch {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
     }
 
-    fn report(&self, answer: &Result<Vec<u8>, HelperError>) {
+    /// For how long it has failed.
+    pub fn failing_for(&self) -> Duration {
+        let since = self.failing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn report(&self, answer: &Result<Credentials, HelperError>) {
+        let mut since = self.failing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = answer.is_err().then(|| since.unwrap_or_else(Instant::now));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error @ HelperError::Killed { .. }) = answer
             && !*told
@@ -156,12 +166,10 @@ impl HelperSource {
             Err(error) => Err(error),
         };
         drop(asked);
+        let useless = |what| HelperError::Useless { program: program(&self.command), what };
+        let answer = answer.and_then(|answer| credentials(&answer).map_err(useless));
         self.watch.report(&answer);
-        let answer = answer.map_err(CredentialsError::provider_error)?;
-        credentials(&answer).map_err(|what| {
-            let program = program(&self.command);
-            CredentialsError::provider_error(HelperError::Failed { program, what })
-        })
+        answer.map_err(CredentialsError::provider_error)
     }
 }
 
