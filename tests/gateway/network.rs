@@ -120,6 +120,10 @@ fn a_bundle_or_a_proxy_that_cannot_be_used_is_told_by_check_and_stops_no_reading
         ("AWS_CA_BUNDLE", garbled.to_str().unwrap(), "certificate 1"),
         ("HTTPS_PROXY", "socks5://user:secret@proxy:1080", "http://host:port"),
         ("https_proxy", "http://", "http://host:port"),
+        ("HTTPS_PROXY", "user:secret@proxy:3128/", "`proxy:3128/` is no proxy"),
+        ("NO_PROXY", "example.org,*.example", "`*.example` matches no host"),
+        ("NO_PROXY", "localhost:443", "`localhost:443` matches no host"),
+        ("no_proxy", "10.0.0.0/33", "`10.0.0.0/33` matches no host"),
     ] {
         let output = gateway.check(&[(variable, value)], &[]);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -161,8 +165,11 @@ fn https_goes_through_the_proxy_and_past_it_to_what_no_proxy_names() {
 
     let asked = proxy.seen().len();
     let near = Gateway::new(&format!("https://localhost:{}", tls.address.port()), 0);
-    let environment =
-        [("AWS_CA_BUNDLE", &*bundle), ("HTTPS_PROXY", &through), ("no_proxy", "example.org,localhost")];
+    let environment = [
+        ("AWS_CA_BUNDLE", &*bundle),
+        ("HTTPS_PROXY", &through),
+        ("no_proxy", "10.0.0.0/8, ::1,.example.org,,localhost"),
+    ];
     let said = near.sink(&environment);
     assert!(said.starts_with("ok"), "{said}");
     assert_eq!(proxy.seen().len(), asked, "past the proxy");

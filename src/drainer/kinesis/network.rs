@@ -5,6 +5,7 @@
 //! What cannot be used is an error, and not passed over: a gateway that goes another way than it was told
 //! to would be found out much later.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -12,6 +13,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use http::Uri;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -50,7 +52,10 @@ impl Network {
                 told.push((variable, proxy(variable, &value)?));
             }
         }
-        told.extend(first_set(NO_PROXY));
+        if let Some((variable, value)) = first_set(NO_PROXY) {
+            no_proxy(variable, &value)?;
+            told.push((variable, value));
+        }
         let mut trust = TrustStore::default();
         if let Some((variable, path)) = first_set([CA_BUNDLE]) {
             let (pem, count) = certificates(path.clone().into())
@@ -102,17 +107,42 @@ fn first_set<const N: usize>(variables: [&'static str; N]) -> Option<(&'static s
     (!value.is_empty()).then_some((variable, value))
 }
 
-/// Checks a proxy's address; returns it without user and password.
+/// Checks a proxy's address; returns it without user and password. It is read as hyper-util's matcher does,
+/// which passes over what it cannot read.
 fn proxy(variable: &'static str, value: &str) -> Result<String, NetworkError> {
-    let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
+    let (scheme, rest) = value.split_at(value.find("://").map_or(0, |at| at + 3));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    let shown = format!("{scheme}://{host}");
-    match ProxyConfig::all(format!("{scheme}://{rest}").as_str()) {
-        Ok(_) => Ok(shown),
-        // Not the SDK's words: they may repeat the password.
-        Err(_) => Err(NetworkError {
+    let usable = |uri: &Uri| {
+        matches!(uri.scheme_str(), None | Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+    };
+    match value.parse::<Uri>().ok().filter(usable) {
+        Some(_) => Ok(format!("{}{host}", if scheme.is_empty() { "http://" } else { scheme })),
+        // Not the parser's words: they may repeat the password.
+        None => Err(NetworkError {
             variable,
-            what: format!("`{shown}` is no proxy; allowed is http://host:port or https://host:port"),
+            what: format!("`{scheme}{host}` is no proxy; allowed is http://host:port or https://host:port"),
+        }),
+    }
+}
+
+/// Checks which hosts are reached without a proxy: by that matcher's rules, an entry can also be one that no
+/// host ever matches.
+fn no_proxy(variable: &'static str, value: &str) -> Result<(), NetworkError> {
+    let network = |entry: &str| {
+        let (address, bits) = entry.split_once('/').unwrap_or((entry, "0"));
+        let bits_max = address.parse().map(|address: IpAddr| if address.is_ipv4() { 32 } else { 128 });
+        bits_max.is_ok_and(|max| bits.parse().is_ok_and(|bits: u8| bits <= max))
+    };
+    let name = |entry: &str| entry.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    match value.split(',').map(str::trim).find(|entry| !(*entry == "*" || name(entry) || network(entry))) {
+        None => Ok(()),
+        Some(entry) => Err(NetworkError {
+            variable,
+            what: format!(
+                "`{entry}` matches no host; allowed are example.com (with all below it), addresses, networks like \
+                 10.0.0.0/8, and * for every host"
+            ),
         }),
     }
 }
