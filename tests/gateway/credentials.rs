@@ -160,6 +160,17 @@ fn a_helper_that_can_never_work_needs_a_person_and_one_that_fails_may_not() {
 }
 
 #[test]
+fn what_a_helper_leaves_behind_ends_when_it_ends() {
+    let gateway = Gateway::new(&format!("sleep 1000 & echo $! >>\"$(dirname \"$0\")/runs\"; {ANSWER}"), "");
+    gateway.queue(3);
+    let daemon = gateway.run(NO_BUS);
+    daemon.wait_delivered(3);
+    assert_eq!(gateway.runs().len(), 2, "itself and what it left");
+    wait_for("the end of both", Duration::from_secs(5), || (gateway.alive() == 0).then_some(()));
+    daemon.stop();
+}
+
+#[test]
 fn keys_go_on_while_they_are_valid_though_their_renewal_hangs() {
     const VALID: Duration = Duration::from_secs(40);
     let valid_s = VALID.as_secs();

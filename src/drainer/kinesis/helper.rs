@@ -1,9 +1,9 @@
 //! A `credential_process`, on a leash.
 //!
 //! The SDK starts one, and leaves it behind when its caller gives up: a helper that hangs piles up until
-//! the unit's `TasksMax`, and from then on nothing is delivered. What must hold: a helper ends, with all
-//! that it started, at its limit, or when nobody is left to take its answer; and what waits for it is a
-//! thread of its own.
+//! the unit's `TasksMax`, and from then on nothing is delivered. What must hold: a helper ends at its limit,
+//! or when nobody is left to take its answer; however it ends, its whole process group ends with it; and what
+//! waits for it is a thread of its own.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::sync::oneshot;
 
 /// More than this is no credentials (they take about 1.5 KB).
@@ -89,11 +89,10 @@ impl Helper {
                 let answer = attend(&group, &outputs, &program, limit);
                 group.kill();
                 _ = sender.send(answer);
-                group.reap();
+                _ = group.end();
             })
             .map_err(|error| {
-                helper.group.kill();
-                helper.group.reap();
+                _ = helper.group.end();
                 HelperError::Failed { program: helper.program.clone(), what: error.to_string() }
             })?;
         Ok(helper)
@@ -141,23 +140,17 @@ impl Group {
         }
     }
 
-    /// How it ended, if it did.
-    fn ended(&self) -> io::Result<Option<ExitStatus>> {
-        let mut child = self.child();
-        let status = match &mut *child {
-            Some(leader) => leader.try_wait()?,
-            None => return Err(io::ErrorKind::NotFound.into()),
-        };
-        if status.is_some() {
-            *child = None;
-        }
-        Ok(status)
+    /// Whether the leader ended. It is not waited for yet: its number is the group's, and stays so until then.
+    fn ended(&self) -> io::Result<bool> {
+        let Some(leader) = &*self.child() else { return Err(io::ErrorKind::NotFound.into()) };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(Pid::from_child(leader)), look)?.is_some())
     }
 
-    /// Waits for the end of what was killed.
-    fn reap(&self) {
-        let child = self.child().take();
-        child.into_iter().for_each(|mut leader| _ = leader.wait());
+    /// Kills what is left, waits for the leader's end and says how it ended.
+    fn end(&self) -> io::Result<ExitStatus> {
+        self.kill();
+        self.child().take().ok_or(io::ErrorKind::NotFound)?.wait()
     }
 }
 
@@ -200,10 +193,7 @@ impl Outputs {
 fn attend(group: &Group, outputs: &Outputs, program: &str, limit: Duration) -> Result<Vec<u8>, HelperError> {
     let failed = |what: String| HelperError::Failed { program: program.to_owned(), what };
     let deadline = Instant::now() + limit;
-    let status = loop {
-        if let Some(status) = group.ended().map_err(|error| failed(error.to_string()))? {
-            break status;
-        }
+    while !group.ended().map_err(|error| failed(error.to_string()))? {
         if Instant::now() >= deadline {
             return Err(HelperError::Killed { program: program.to_owned(), limit });
         }
@@ -211,7 +201,8 @@ fn attend(group: &Group, outputs: &Outputs, program: &str, limit: Duration) -> R
             return Err(failed(format!("it wrote more than {} KiB", OUTPUT_MAX >> 10)));
         }
         thread::sleep(LOOK_EVERY);
-    };
+    }
+    let status = group.end().map_err(|error| failed(error.to_string()))?;
     if !status.success() {
         let what = format!("{status}: {}", outputs.complaint());
         return Err(match status.code() {
