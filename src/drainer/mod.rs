@@ -185,20 +185,24 @@ impl Drainer {
             }
             Transition::Failing(failure) => {
                 let class = failure.class.as_str();
-                match failure.class {
-                    ErrorClass::Transient | ErrorClass::Throttled | ErrorClass::TooLarge => {
-                        warn!(error_class = class, error = %failure, queued,
-                            "the sink cannot be reached; everything is kept, trying again every few seconds");
-                    }
-                    ErrorClass::Blocked | ErrorClass::Poison => {
-                        let advice = advice(&failure.code);
-                        let what = match on_the_way(&failure.code) {
-                            true => "the way to the sink is barred",
-                            false => "the sink refuses the gateway",
-                        };
-                        error!(error_class = class, error = %failure, queued,
-                            "{what}: {advice}; everything is kept, trying again slowly");
-                    }
+                if failure.needs_a_person() {
+                    let advice = advice(&failure.code);
+                    let what = match on_the_way(&failure.code) {
+                        true => "the way to the sink is barred",
+                        false => "the sink refuses the gateway",
+                    };
+                    error!(error_class = class, error = %failure, queued,
+                        "{what}: {advice}; everything is kept, trying again slowly");
+                } else {
+                    let what = match failure.class {
+                        ErrorClass::Throttled => {
+                            "the sink takes no more for now: if that goes on, give the stream more shards or make \
+                             it on-demand"
+                        }
+                        _ => "the sink cannot be reached",
+                    };
+                    warn!(error_class = class, error = %failure, queued,
+                        "{what}; everything is kept, trying again every few seconds");
                 }
                 self.failing.send_replace(Some(failure));
             }

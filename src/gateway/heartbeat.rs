@@ -97,12 +97,11 @@ impl Heartbeat {
             (None, _) => {
                 format!("nothing to drain to: {}", super::what_to_write(&self.config_path))
             }
-            (_, Some(failure)) => match failure.class {
-                ErrorClass::Blocked | ErrorClass::Poison => format!("the sink refuses ({})", failure.code),
-                ErrorClass::Transient | ErrorClass::Throttled | ErrorClass::TooLarge => {
-                    "the sink cannot be reached".to_owned()
-                }
-            },
+            (_, Some(failure)) if failure.needs_a_person() => format!("the sink refuses ({})", failure.code),
+            (_, Some(failure)) if failure.class == ErrorClass::Throttled => {
+                format!("the sink takes no more for now ({})", failure.code)
+            }
+            (_, Some(_)) => "the sink cannot be reached".to_owned(),
             (Some(view), None) => match view.last_accepted_ms.load(Ordering::Relaxed) {
                 0 => "nothing accepted yet".to_owned(),
                 last => format!("last accepted {}", ago(last)),

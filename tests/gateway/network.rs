@@ -2,16 +2,18 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use hr_gateway::queue::ReadingQueue;
 use tokio::sync::watch;
 
 use crate::support::daemon::{Daemon, command, configure};
 use crate::support::draining::open;
-use crate::support::fake_kinesis::{FakeKinesis, Options};
+use crate::support::fake_kinesis::{FakeKinesis, Fault, Options};
 use crate::support::middlebox::Middlebox;
 use crate::support::mock_bus::MockBus;
-use crate::support::{in_tree, measurement, reading};
+use crate::support::systemd::Systemd;
+use crate::support::{in_tree, measurement, reading, wait_for};
 
 const NO_BUS: &str = "unix:path=/nonexistent";
 const WATCH: &str = "C0:FF:EE:00:00:01";
@@ -225,6 +227,22 @@ fn whatever_answers_in_kinesis_place_is_named_by_its_status_and_accepts_nothing(
         assert_eq!(counted, (20, 0, 0), "{status}");
         daemon.stop();
     }
+}
+
+#[test]
+fn a_stream_that_is_too_small_is_told_as_that_and_not_as_unreachable() {
+    let (fake, _) = kinesis();
+    fake.always(Some(Fault::Error(400, "ProvisionedThroughputExceededException")));
+    let gateway = Gateway::new(&fake.endpoint(), 1);
+    let systemd = Systemd::listen(gateway.folder.path());
+    let mut command = gateway.command(&[]);
+    systemd.watch(&mut command, Duration::from_secs(60));
+    let daemon = Daemon::start_as(command, gateway.folder.path(), NO_BUS);
+    daemon.wait_log("give the stream more shards or make it on-demand");
+    let status = "the sink takes no more for now (ProvisionedThroughputExceededException)";
+    wait_for("the status line", Duration::from_secs(30), || systemd.told(status).first().copied());
+    assert!(!daemon.log().contains("cannot be reached"), "{}", daemon.log());
+    daemon.stop();
 }
 
 #[test]
