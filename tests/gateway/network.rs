@@ -178,6 +178,22 @@ fn https_goes_through_the_proxy_and_past_it_to_what_no_proxy_names() {
 }
 
 #[test]
+fn an_instance_is_asked_for_its_region_past_the_proxy() {
+    let metadata =
+        Middlebox::portal("200 OK", "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n", "us-east-1");
+    let (_fake, behind) = kinesis();
+    let proxy = Middlebox::proxy(behind, None);
+    let gateway = Gateway::new("http://kinesis.test", 0);
+    let mut command = gateway.command(&[("HTTP_PROXY", &format!("http://{}", proxy.address))]);
+    command.env_remove("AWS_REGION").env_remove("AWS_EC2_METADATA_DISABLED");
+    command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{}", metadata.address));
+    let output = command.args(["check", "--online"]).output().unwrap();
+    assert!(!metadata.seen().is_empty(), "{output:?}");
+    let asked = proxy.seen();
+    assert!(asked.iter().all(|line| line.contains("kinesis.test")) && !asked.is_empty(), "{asked:?}");
+}
+
+#[test]
 fn a_proxy_that_wants_a_user_is_told_of_and_takes_the_one_in_its_address() {
     let (_fake, behind) = kinesis();
     let tls = Middlebox::tls("valid", behind);

@@ -31,7 +31,8 @@ pub async fn connect(
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(request_timeout).build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .profile_files(profile::files())
-        .http_client(network.client())
+        // Asked for no more than a region, by this instance's metadata: no proxy reaches that.
+        .http_client(network.direct_client())
         // The identity is its own.
         .identity_cache(IdentityCache::no_cache())
         .retry_config(RetryConfig::disabled())
@@ -51,11 +52,12 @@ pub async fn connect(
         Keys::MadeUp => loader.credentials_provider(Credentials::from_keys("made-up", "made-up", None)),
     };
     let loaded = loader.load().await;
+    let settings = aws_sdk_kinesis::config::Builder::from(&loaded).http_client(network.client()).build();
     identity.set_source(Source {
         network,
         region: loaded.region().cloned(),
         profile: config.profile.clone(),
         helper_limit: config.credential_timeout.0,
     });
-    Ok(Client::new(&loaded))
+    Ok(Client::from_conf(settings))
 }
