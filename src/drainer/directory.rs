@@ -18,7 +18,7 @@ use super::settle::{CallError, EntryVerdict, ErrorClass};
 use super::{RecordSink, blocking};
 use crate::private;
 
-/// Days kept open at once; the one unused longest is closed.
+/// Days kept open at once; the earliest is closed.
 const OPEN_DAYS_MAX: usize = 8;
 /// What a line begins with, by contract of [`wire`](crate::wire); the date follows.
 const LINE_START: &[u8] = b"{\"timestamp\":\"";
@@ -114,6 +114,7 @@ impl OpenDay {
         for above in [&day_folder, folder] {
             File::open(above)?.sync_all()?;
         }
+        sync_above(folder)?;
         Ok(Self { file, number, bytes })
     }
 
@@ -126,6 +127,21 @@ impl OpenDay {
         }
         written
     }
+}
+
+/// Makes `folder` itself durable, and those above it. A folder that cannot be opened, or whose file system
+/// knows no fsync or no writing, is one that nothing was made in.
+fn sync_above(folder: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+    for above in folder.ancestors().skip(1) {
+        match File::open(above).and_then(|above| above.sync_all()) {
+            Err(error) if !matches!(error.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn date_of(line: &[u8]) -> io::Result<String> {
