@@ -3,13 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hr_gateway::queue::ReadingQueue;
 
 use crate::support::daemon::{Daemon, command, configure};
 use crate::support::draining::open;
-use crate::support::fake_kinesis::{FakeKinesis, Options};
+use crate::support::fake_kinesis::{FakeKinesis, Fault, Options};
 use crate::support::middlebox::Middlebox;
 use crate::support::mock_bus::MockBus;
 use crate::support::{measurement, reading, wait_for};
@@ -18,6 +18,12 @@ const NO_BUS: &str = "unix:path=/nonexistent";
 const WATCH: &str = "C0:FF:EE:00:00:01";
 /// What a helper writes.
 const ANSWER: &str = r#"echo '{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "s"}'"#;
+
+/// A profile's line for a role, and what gives out its keys.
+const ROLE: &str = "role_arn = arn:aws:iam::123456789012:role/gateway\n";
+const STS: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
+    <Credentials><AccessKeyId>A</AccessKeyId><SecretAccessKey>S</SecretAccessKey><SessionToken>T</SessionToken>\
+    <Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>";
 
 struct Gateway {
     folder: tempfile::TempDir,
@@ -172,17 +178,7 @@ fn what_a_helper_leaves_behind_ends_when_it_ends() {
 
 #[test]
 fn keys_go_on_while_they_are_valid_though_their_renewal_hangs() {
-    const VALID: Duration = Duration::from_secs(40);
-    let valid_s = VALID.as_secs();
-    let script = format!(
-        r#"[ $(wc -l <"$(dirname "$0")/runs") -gt 1 ] && sleep 1000
-end=$(date -u -d '+{valid_s} seconds' +%FT%TZ)
-echo '{{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "s", "Expiration": "'$end'"}}'"#
-    );
-    let mut bus = MockBus::start();
-    bus.tell(&format!("sensor {WATCH} Watch"));
-    let limits = format!("credential_timeout = \"2s\"\n[[sensor]]\nid = \"a\"\naddress = \"{WATCH}\"");
-    let gateway = Gateway::new(&script, &limits);
+    let (mut bus, gateway) = with_short_lived_keys("sleep 1000", "credential_timeout = \"2s\"");
     let daemon = gateway.run(&bus.address());
     bus.wait_subscribed(WATCH);
     bus.notify(WATCH, &measurement(70).encode());
@@ -193,7 +189,7 @@ echo '{{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "s", "Expiration": 
         bus.notify(WATCH, &measurement(70).encode());
         sent += 1;
         daemon.wait_delivered(sent);
-        assert!(loaded.elapsed() < VALID, "renewal begins half-way: {}", daemon.log());
+        assert!(loaded.elapsed() < Duration::from_secs(SHORT), "renewal begins half-way: {}", daemon.log());
         std::thread::sleep(Duration::from_millis(300));
     }
     bus.notify(WATCH, &measurement(70).encode());
@@ -203,12 +199,64 @@ echo '{{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "s", "Expiration": 
     daemon.stop();
 }
 
+/// Seconds until keys end; their renewal begins half-way.
+const SHORT: u64 = 20;
+
+/// A gateway with one sensor, whose helper gives out short-lived keys once, and does `later` from then on.
+fn with_short_lived_keys(later: &str, more_config: &str) -> (MockBus, Gateway) {
+    let script = format!(
+        r#"[ $(wc -l <"$(dirname "$0")/runs") -gt 1 ] && {later}
+end=$(date -u -d '+{SHORT} seconds' +%FT%TZ)
+echo '{{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "s", "Expiration": "'$end'"}}'"#
+    );
+    let mut bus = MockBus::start();
+    bus.tell(&format!("sensor {WATCH} Watch"));
+    let config = format!("{more_config}\n[[sensor]]\nid = \"a\"\naddress = \"{WATCH}\"");
+    (bus, Gateway::new(&script, &config))
+}
+
+#[test]
+fn a_renewal_is_not_blamed_for_what_the_network_does_while_keys_are_valid() {
+    let (mut bus, gateway) = with_short_lived_keys("sleep 1000", "[drain]\nrequest_timeout = \"1s\"");
+    let daemon = gateway.run(&bus.address());
+    bus.wait_subscribed(WATCH);
+    bus.notify(WATCH, &measurement(70).encode());
+    daemon.wait_delivered(1);
+    std::thread::sleep(Duration::from_secs(SHORT / 2));
+    gateway.fake.always(Some(Fault::Delay(Duration::from_secs(2))));
+    bus.notify(WATCH, &measurement(70).encode());
+    daemon.wait_log("the sink cannot be reached");
+    assert_eq!(gateway.runs().len(), 2, "the renewal is under way");
+    assert!(daemon.log().contains("Timeout"), "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_renewal_goes_on_though_nobody_makes_a_call() {
+    let (mut bus, gateway) = with_short_lived_keys("sleep 1", "");
+    let end = SystemTime::now() + Duration::from_secs(SHORT);
+    let end = chrono::DateTime::<chrono::Utc>::from(end).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let sts = Middlebox::portal(
+        "200 OK",
+        "Content-Type: text/xml\r\n",
+        STS.replace("2100-01-01T00:00:00Z", &end).leak(),
+    );
+    gateway.profiles(&format!("[default]\n{ROLE}source_profile = default\n{}\n", gateway.helper()));
+    let mut command = gateway.command(&bus.address());
+    command.env("AWS_ENDPOINT_URL_STS", format!("http://{}", sts.address));
+    let daemon = Daemon::start_as(command, gateway.folder.path(), &bus.address());
+    bus.wait_subscribed(WATCH);
+    bus.notify(WATCH, &measurement(70).encode());
+    daemon.wait_delivered(1);
+    std::thread::sleep(Duration::from_secs(SHORT / 2));
+    bus.notify(WATCH, &measurement(70).encode());
+    daemon.wait_delivered(2);
+    wait_for("the role's next keys", Duration::from_secs(10), || (sts.seen().len() == 2).then_some(()));
+    daemon.stop();
+}
+
 #[test]
 fn a_role_is_assumed_with_the_keys_of_a_helper_wherever_the_profile_names_it() {
-    const ROLE: &str = "role_arn = arn:aws:iam::123456789012:role/gateway\n";
-    const STS: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
-        <Credentials><AccessKeyId>A</AccessKeyId><SecretAccessKey>S</SecretAccessKey><SessionToken>T</SessionToken>\
-        <Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>";
     let gateway = Gateway::new(ANSWER, "");
     let helper = gateway.helper();
     for profiles in [

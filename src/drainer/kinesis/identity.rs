@@ -2,8 +2,8 @@
 //!
 //! It replaces the SDK's cache, which loads within a call's own time, forgets ten seconds early what it
 //! then cannot renew, and drops what it waits for with the call. What must hold: one load at a time,
-//! however many calls wait and give up; a load goes on when its caller has left; and while what is held is
-//! valid, no call waits for its renewal or fails because of it.
+//! however many calls wait and give up; a load goes on by itself when its caller has left, and ends with the
+//! identity; and while what is held is valid, no call waits for its renewal or fails because of it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::network::Network;
@@ -69,6 +70,12 @@ struct Held {
     renew_at: SystemTime,
 }
 
+impl Held {
+    fn is_valid(&self, now: SystemTime) -> bool {
+        self.credentials.expiry().is_none_or(|end| now < end)
+    }
+}
+
 type Loading = Shared<BoxFuture<'static, Result<Credentials, LoadError>>>;
 
 /// A failed load, for as many as wait for it.
@@ -102,9 +109,10 @@ impl Identity {
         self.state().held = None;
     }
 
-    /// The helper that has not answered yet, and for how long.
+    /// The helper that calls wait for, and for how long.
     pub fn unanswered(&self) -> Option<(String, Duration)> {
-        self.0.watch.unanswered()
+        let waited_for = !self.state().held.as_ref().is_some_and(|held| held.is_valid(SystemTime::now()));
+        waited_for.then(|| self.0.watch.unanswered())?
     }
 
     /// For how long the helper has failed.
@@ -135,7 +143,7 @@ enum Now {
 impl State {
     fn now(&mut self, now: SystemTime, watch: &Arc<HelperWatch>) -> Now {
         if let Some(held) = &self.held {
-            let valid = held.credentials.expiry().is_none_or(|end| now < end);
+            let valid = held.is_valid(now);
             let paused = self.renewal_failed.is_some_and(|at| at.elapsed() < RENEW_PAUSE);
             if valid && (now < held.renew_at || paused && self.loading.is_none()) {
                 return Now::Have(held.credentials.clone());
@@ -155,7 +163,19 @@ impl State {
     }
 
     fn loading(&mut self, watch: &Arc<HelperWatch>) -> Loading {
-        let begin = || load(self.source.clone(), watch.clone()).boxed().shared();
+        let begin = || {
+            let (mut sender, receiver) = oneshot::channel();
+            let load = load(self.source.clone(), watch.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    loaded = load => drop(sender.send(loaded)),
+                    () = sender.closed() => {}
+                }
+            });
+            let ended =
+                |_| Err(LoadError(Arc::new(CredentialsError::provider_error("the load was cut short"))));
+            receiver.map(move |loaded| loaded.unwrap_or_else(ended)).boxed().shared()
+        };
         self.loading.get_or_insert_with(begin).clone()
     }
 
