@@ -92,7 +92,8 @@ impl Gateway {
 
 #[test]
 fn a_helper_that_hangs_is_one_at_a_time_named_and_killed_with_all_it_started() {
-    const LIMITS: &str = "credential_timeout = \"2s\"\n[drain]\nrequest_timeout = \"1s\"";
+    const LIMITS: &str =
+        "credential_timeout = \"2s\"\n[drain]\nrequest_timeout = \"1s\"\nblocked_delay_max = \"1s\"";
     // Itself and a child of its: both hang.
     let script = "sleep 1000 & echo $! >>\"$(dirname \"$0\")/runs\"; sleep 1000";
     let gateway = Gateway::new(script, LIMITS);
@@ -100,7 +101,9 @@ fn a_helper_that_hangs_is_one_at_a_time_named_and_killed_with_all_it_started() {
     let daemon = gateway.run(NO_BUS);
     daemon.wait_log("`helper.sh` did not answer within 2s and was killed");
     wait_for("four runs", Duration::from_secs(60), || {
-        assert!(gateway.alive() <= 2, "one helper and its child at a time");
+        // Those that were killed may still be ending.
+        let one = || (gateway.alive() <= 2).then_some(());
+        wait_for("one helper and its child at a time", Duration::from_secs(1), one);
         (gateway.runs().len() >= 8).then_some(())
     });
     let log = daemon.log();
@@ -114,7 +117,7 @@ fn a_helper_that_hangs_is_one_at_a_time_named_and_killed_with_all_it_started() {
 
 #[test]
 fn a_helper_that_takes_longer_than_a_call_is_waited_for_and_run_once() {
-    let script = format!("sleep 4; {ANSWER}");
+    let script = format!("sleep 2; {ANSWER}");
     let gateway = Gateway::new(&script, "[drain]\nrequest_timeout = \"1s\"");
     let output = gateway.command(NO_BUS).args(["check", "--online"]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();

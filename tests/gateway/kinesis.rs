@@ -1,6 +1,6 @@
 //! The drainer and the real SDK against a Kinesis that fails in every way it can.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hr_gateway::config::DrainOrder;
 use hr_gateway::drainer::settle::ErrorClass;
@@ -61,7 +61,7 @@ async fn errors_that_accept_nothing_lose_nothing_and_double_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_doubles_what_it_answered_and_loses_nothing() {
-    let counts = drain_through(vec![Fault::AcceptThenReset, Fault::Delay(Duration::from_secs(3))]).await;
+    let counts = drain_through(vec![Fault::AcceptThenReset, Fault::Delay(Duration::from_millis(300))]).await;
     assert_eq!(counts.len() as u64, READINGS);
     assert!(counts.iter().all(|count| (1..=3).contains(count)));
     assert!(counts.iter().any(|count| *count > 1), "the fault was real");
@@ -120,8 +120,12 @@ async fn a_kinesis_that_refuses_everything_dead_letters_nothing() {
     let queue = on_thread(queue);
     let mut draining = Draining::start(&queue, kinesis(fake.endpoint()).await, DrainOrder::OldestFirst, 1);
     draining.failing.wait_for(|failure| failure.is_some()).await.unwrap();
-    // Long enough for every reading to have been tried alone, more than once.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // By then every reading has been tried alone, more than once.
+    let deadline = Instant::now() + PATIENCE;
+    while fake.seen(|seen| seen.calls) < 60 {
+        assert!(Instant::now() < deadline, "{} calls", fake.seen(|seen| seen.calls));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(queue.ledger().await.totals().readings.queued, 10);
     fake.refuse_lines_with("nothing contains this");
     draining.emptied(PATIENCE).await;

