@@ -31,9 +31,13 @@ impl Line {
     const ANSWER_MS: u64 = 5;
 
     fn new() -> Self {
+        Self::of(DrainOrder::OldestFirst, 7)
+    }
+
+    fn of(order: DrainOrder, seed: u64) -> Self {
         let limits = Limits::from_config(&DrainConfig::default());
         Self {
-            dispatcher: Dispatcher::new(limits, DrainOrder::OldestFirst, fastrand::Rng::with_seed(7)),
+            dispatcher: Dispatcher::new(limits, order, fastrand::Rng::with_seed(seed)),
             under_way: Vec::new(),
             queued: Vec::new(),
             calls: 0,
@@ -114,10 +118,95 @@ fn a_sink_that_accepts_nothing_is_asked_a_few_times_a_second_and_recovers_at_onc
         }
         assert!(line.calls <= 50 * 3, "{} calls in 50 s", line.calls);
         assert!(line.calls >= 50 / 3, "{} calls in 50 s: it would not notice the end", line.calls);
+        assert_eq!(line.told, [ErrorClass::Throttled], "said, and once");
         let mut take = |_: u64, records: &[Record]| Ok(vec![accepted(); records.len()]);
         (60_000..65_000).for_each(|ms| line.step(ms, &mut take));
         assert_eq!(line.accepted_ms.len() as u64, sequence, "all of it within 5 s");
     }
+}
+
+/// Calls in flight at most while `line` drains from `from_ms` on for two seconds.
+fn most_in_flight(line: &mut Line, from_ms: u64, verdicts: Verdicts<'_>) -> usize {
+    let in_flight = (from_ms..from_ms + 2_000).map(|ms| {
+        line.step(ms, &mut *verdicts);
+        line.under_way.len()
+    });
+    in_flight.max().unwrap_or_default()
+}
+
+fn take(_: u64, records: &[Record]) -> Result<Vec<EntryVerdict>, CallError> {
+    Ok(vec![accepted(); records.len()])
+}
+
+fn time_out(_: u64, _: &[Record]) -> Result<Vec<EntryVerdict>, CallError> {
+    Err(CallError { class: ErrorClass::Transient, code: "Timeout".into(), message: String::new() })
+}
+
+#[test]
+fn one_call_probes_a_sink_that_fails_and_as_many_as_before_drain_it_afterwards() {
+    let mut line = Line::new();
+    (1..=3_000).for_each(|sequence| line.append("a", sequence));
+    let before = most_in_flight(&mut line, 0, &mut take);
+    assert_eq!(before, DrainConfig::default().calls_in_flight_max);
+    (3_001..=6_000).for_each(|sequence| line.append("a", sequence));
+    (2_000..2_010).for_each(|ms| line.step(ms, &mut time_out));
+    assert_eq!(most_in_flight(&mut line, 2_010, &mut time_out), 1);
+    assert_eq!(most_in_flight(&mut line, 4_010, &mut take), before);
+    assert_eq!(line.accepted_ms.len(), 6_000);
+}
+
+#[test]
+fn calls_that_fail_together_are_one_try() {
+    for seed in 0..50 {
+        let mut line = Line::of(DrainOrder::OldestFirst, seed);
+        (1..=3_000).for_each(|sequence| line.append("a", sequence));
+        let full = (0..2_000).find(|ms| {
+            line.step(*ms, &mut take);
+            line.under_way.len() == DrainConfig::default().calls_in_flight_max
+        });
+        let now = full.expect("calls are in flight") + Line::ANSWER_MS;
+        for (_, batch) in std::mem::take(&mut line.under_way) {
+            line.answer(batch, now, &mut time_out);
+        }
+        match line.dispatcher.poll(Duration::from_millis(now)) {
+            Step::Wait(Some(at)) => {
+                let wait = at - Duration::from_millis(now);
+                assert!(wait <= Duration::from_millis(100), "seed {seed}: {wait:?}, as after several tries");
+            }
+            step => panic!("seed {seed}: {step:?}"),
+        }
+    }
+}
+
+#[test]
+fn newest_first_sends_what_is_measured_now_past_a_backlog() {
+    let mut line = Line::of(DrainOrder::NewestFirst, 7);
+    (1..=5_000).for_each(|sequence| line.append("a", sequence));
+    (0..100).for_each(|ms| line.step(ms, &mut take));
+    line.append("a", 5_001);
+    (100..10_000).for_each(|ms| line.step(ms, &mut take));
+    let live_ms = line.accepted_ms[&5_001];
+    assert!(live_ms <= 100 + 4 * Line::ANSWER_MS, "{live_ms} ms");
+    assert_eq!(line.accepted_ms.len(), 5_001);
+    assert!(line.accepted_ms.values().any(|ms| *ms > live_ms + 100), "the backlog was not drained yet");
+}
+
+#[test]
+fn what_failed_alone_goes_again_before_what_came_after_it() {
+    let mut line = Line::new();
+    (1..=6_000).for_each(|sequence| line.append("a", sequence));
+    let mut failed = Vec::new();
+    let mut fail_the_first = |_: u64, records: &[Record]| match failed.is_empty() {
+        true => {
+            failed.extend(records.iter().map(|record| record.sequences[0]));
+            Ok(vec![EntryVerdict::Failed; records.len()])
+        }
+        false => Ok(vec![accepted(); records.len()]),
+    };
+    (0..10_000).for_each(|ms| line.step(ms, &mut fail_the_first));
+    let again_ms = failed.iter().map(|sequence| line.accepted_ms[sequence]).max().unwrap();
+    assert!(again_ms <= 100 + 10 * Line::ANSWER_MS, "{again_ms} ms");
+    assert!(line.accepted_ms[&6_000] > again_ms + 100, "the backlog was not drained yet");
 }
 
 #[test]
