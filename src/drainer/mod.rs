@@ -201,8 +201,9 @@ impl Drainer {
                         }
                         _ => "the sink cannot be reached",
                     };
+                    let pace = if failure.is_slow() { "slowly" } else { "every few seconds" };
                     warn!(error_class = class, error = %failure, queued,
-                        "{what}; everything is kept, trying again every few seconds");
+                        "{what}; everything is kept, trying again {pace}");
                 }
                 self.failing.send_replace(Some(failure));
             }

@@ -228,7 +228,8 @@ pub fn advice(code: &str) -> &'static str {
              `systemctl restart hr-gatewayd`"
         }
         HELPER_FAILED => {
-            "run the profile's credential_process by hand, as the service's user, and mend what it complains of"
+            "run the profile's credential_process by hand, as the service's user, and mend what it complains of; \
+             after a change of the profile, `systemctl restart hr-gatewayd`"
         }
         "RequestTooLarge" => {
             "something on the way to Kinesis (a proxy) refuses even one reading as too large: raise its limit"
