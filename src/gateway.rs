@@ -4,12 +4,14 @@
 //! | --- | --- | --- |
 //! | source (one child per sensor) | the links | it is told to |
 //! | ingest | the append side of the queue | its channel is closed and empty |
-//! | drainer | the remove side and the sink | its token is cancelled; it settles what is in flight |
+//! | drainer | the remove side and the sink | its token is cancelled; it settles what is in flight, if the sink answers soon |
 //! | control | the socket of `hr-gatewayd queue` | last |
 //! | heartbeat | the clock, the status line, the watchdog, the ledger's log line | last |
 //!
-//! Stopping goes downstream, source first, under one deadline. A task that ends early stops the rest
-//! in the same way and makes the whole fail: systemd restarts, there is no supervisor inside.
+//! Stopping goes downstream, source first, under one deadline. Of it ingest and the queue's closing have
+//! shares that no link and no sink can take: what was received is durable at the end, whoever hangs. A
+//! task that ends early stops the rest in the same way and makes the whole fail: systemd restarts, there
+//! is no supervisor inside.
 //!
 //! A gateway that begins anew with another configuration leaves its [`Source`] running: no link is cut for
 //! it, and what arrives meanwhile waits.
@@ -46,7 +48,11 @@ use crate::service_manager;
 use heartbeat::Heartbeat;
 
 /// Everything stops within this time; below the unit's `TimeoutStopSec`.
-pub const STOP_DEADLINE: Duration = Duration::from_secs(20);
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+/// Of that, what links and sink may take, which others answer for; more than the drainer waits for calls.
+pub const LINKS_DEADLINE: Duration = Duration::from_secs(12);
+/// By then ingest has committed; the rest is for closing the queue.
+const INGEST_DEADLINE: Duration = Duration::from_secs(16);
 /// A source that ended by itself leaves a queue to drain; without progress for so long, it is left.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -226,26 +232,23 @@ impl Gateway {
                 };
             }
         }
-        let now = Instant::now();
-        let deadline = now + STOP_DEADLINE;
+        let asked_at = Instant::now();
+        drain_stop.cancel();
         if result.is_ok() && stops.anew.is_cancelled() && !stops.whole.is_cancelled() {
             // Appending goes on while calls in flight are settled.
-            drain_stop.cancel();
-            result = result.and(drainer.stopped_by(deadline).await);
+            result = drainer.stopped_by(asked_at + LINKS_DEADLINE).await;
             leave.cancel();
         } else {
             info!("stopping");
-            // A hung link may not take the time that ingest and drainer need.
-            result = result.and(source.stop(now + STOP_DEADLINE / 2).await);
+            result = result.and(source.stop(asked_at + LINKS_DEADLINE).await);
         }
-        result = result.and(ingest.stopped_by(deadline).await);
-        drain_stop.cancel();
-        result = result.and(drainer.stopped_by(deadline).await);
+        result = result.and(ingest.stopped_by(asked_at + INGEST_DEADLINE).await);
+        result = result.and(drainer.stopped_by(asked_at + INGEST_DEADLINE).await);
         heartbeat.abort().await;
         control.abort().await;
         let queue = self.queue;
         let mut close = Task::spawn("queue", async move { queue.close().await });
-        result.and(close.stopped_by(deadline).await)
+        result.and(close.stopped_by(asked_at + STOP_DEADLINE).await)
     }
 }
 

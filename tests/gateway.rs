@@ -7,6 +7,8 @@ mod bluetooth;
 mod commands;
 #[path = "gateway/credentials.rs"]
 mod credentials;
+#[path = "gateway/durability.rs"]
+mod durability;
 #[path = "gateway/kinesis.rs"]
 mod kinesis;
 #[path = "gateway/moto.rs"]

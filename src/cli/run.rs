@@ -19,7 +19,7 @@ use crate::config::{Config, DEFAULT_PATH, Validated, machine_id};
 use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
 use crate::drainer::{RecordSink, blocking};
-use crate::gateway::{self, Gateway, STOP_DEADLINE, Source, Stops};
+use crate::gateway::{self, Gateway, LINKS_DEADLINE, Source, Stops};
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::{DurableQueue, Opened};
 use crate::queue::handle::Handle;
@@ -82,7 +82,7 @@ async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode
         let ended = serve(&mut life, &mut sensors, config_path.clone(), &mut signals).await;
         let Ok(Some(next)) = ended else {
             // Does nothing where the gateway has done it.
-            let stopped = sensors.source.stop(Instant::now() + STOP_DEADLINE / 2).await;
+            let stopped = sensors.source.stop(Instant::now() + LINKS_DEADLINE).await;
             ended?;
             stopped?;
             return Ok(ExitCode::SUCCESS);

@@ -23,6 +23,10 @@ const OPEN_DAYS_MAX: usize = 8;
 /// What a line begins with, by contract of [`wire`](crate::wire); the date follows.
 const LINE_START: &[u8] = b"{\"timestamp\":\"";
 
+/// A write that nobody waits for any more may still hang in an fsync, and would cut off what another sink
+/// wrote after it.
+static ONE_WRITES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A folder.
 pub struct DirectorySink {
     inner: Arc<Mutex<Inner>>,
@@ -54,12 +58,17 @@ impl RecordSink for DirectorySink {
         let data: Vec<Vec<u8>> = records.iter().map(|record| record.data.clone()).collect();
         Box::pin(async move {
             let count = data.len();
-            let written =
-                blocking(move || inner.lock().unwrap_or_else(PoisonError::into_inner).write(&data)).await;
-            written.map(|()| vec![EntryVerdict::Accepted { shard: None }; count]).map_err(|error| CallError {
-                class: ErrorClass::Blocked,
-                code: "DirectoryUnwritable".into(),
-                message: error.to_string(),
+            let turn = ONE_WRITES.lock().await;
+            let written = blocking(move || {
+                let _turn = turn;
+                inner.lock().unwrap_or_else(PoisonError::into_inner).write(&data)
+            });
+            written.await.map(|()| vec![EntryVerdict::Accepted { shard: None }; count]).map_err(|error| {
+                CallError {
+                    class: ErrorClass::Blocked,
+                    code: "DirectoryUnwritable".into(),
+                    message: error.to_string(),
+                }
             })
         })
     }

@@ -76,20 +76,26 @@ pub struct Drainer {
 
 /// Longest time without a round, so that the watchdog sees an idle drainer alive.
 const ROUND_MAX: Duration = Duration::from_secs(5);
+/// So long a sink may take to answer what is in flight when it is time to stop. Then that is left to its
+/// end: it stays queued, and is sent again.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 impl Drainer {
-    /// Drains until `stop`, then settles what is in flight.
+    /// Drains until `stop`, then settles what is in flight, within [`SETTLE_MAX`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), QueueError> {
         let started = Instant::now();
         let mut dispatcher = Dispatcher::new(self.limits, self.order, self.random.clone());
         let mut in_flight = FuturesUnordered::new();
-        let mut stopping = false;
+        let mut leave_at = None;
         loop {
             self.view.rounds.fetch_add(1, Ordering::Relaxed);
             if fault::injected("drainer-hangs") {
                 return std::future::pending().await;
             }
-            let step = if stopping { Step::Wait(None) } else { dispatcher.poll(started.elapsed()) };
+            let step = match leave_at {
+                Some(_) => Step::Wait(leave_at),
+                None => dispatcher.poll(started.elapsed()),
+            };
             let wake = match step {
                 Step::Fetch(items_max) => {
                     let (records, exhausted) = self.fetch(dispatcher.claimed().clone(), items_max).await?;
@@ -108,13 +114,13 @@ impl Drainer {
                     until.map_or(ROUND_MAX, |at| at.saturating_sub(started.elapsed()).min(ROUND_MAX))
                 }
             };
-            if stopping && in_flight.is_empty() {
+            if leave_at.is_some_and(|at| in_flight.is_empty() || at <= started.elapsed()) {
                 return Ok(());
             }
             // In this order, so that a simulated history is the same each time it is run.
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if !stopping => stopping = true,
+                () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(started.elapsed() + SETTLE_MAX),
                 Some((batch, answer)) = in_flight.next(), if !in_flight.is_empty() => {
                     self.settle(&mut dispatcher, batch, answer, started.elapsed()).await?;
                 }
