@@ -97,6 +97,11 @@ impl Source {
         Self { task, inlet: Arc::new(Mutex::new(Inlet::new(events))), stop, states, view }
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.task.is_running()
+    }
+
     /// Closes the links; what was received still reaches an ingest.
     pub async fn stop(&mut self, deadline: Instant) -> Result<(), GatewayError> {
         self.stop.cancel();
@@ -111,6 +116,8 @@ pub struct Stops {
     pub whole: CancellationToken,
     /// Without it, to begin anew.
     pub anew: CancellationToken,
+    /// When that was asked of the gateway before it: the deadline counts from then.
+    pub asked_at: Option<Instant>,
 }
 
 impl Stops {
@@ -232,11 +239,17 @@ impl Gateway {
                 };
             }
         }
-        let asked_at = Instant::now();
+        let mut asked_at = stops.asked_at.unwrap_or_else(Instant::now);
         drain_stop.cancel();
-        if result.is_ok() && stops.anew.is_cancelled() && !stops.whole.is_cancelled() {
+        let anew = result.is_ok() && stops.anew.is_cancelled();
+        if anew && !stops.whole.is_cancelled() {
             // Appending goes on while calls in flight are settled.
-            result = drainer.stopped_by(asked_at + LINKS_DEADLINE).await;
+            tokio::select! {
+                settled = drainer.stopped_by(asked_at + LINKS_DEADLINE) => result = settled,
+                () = stops.whole.cancelled() => asked_at = Instant::now(),
+            }
+        }
+        if anew && result.is_ok() && !stops.whole.is_cancelled() {
             leave.cancel();
         } else {
             info!("stopping");

@@ -69,10 +69,13 @@ struct Sensors {
 struct Signals {
     interrupts: Interrupts,
     hangup: Signal,
+    /// When the process was asked to end, if it was: one deadline for all that follows.
+    asked_to_end_at: Option<Instant>,
 }
 
 async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let mut signals = Signals { interrupts: Interrupts::new()?, hangup: signal(SignalKind::hangup())? };
+    let (interrupts, hangup) = (Interrupts::new()?, signal(SignalKind::hangup())?);
+    let mut signals = Signals { interrupts, hangup, asked_to_end_at: None };
     let clock = SystemClock::new(first.config().clock.synchronization)?;
     let open = open_soon(&first).await?;
     clock.resume(open.queue.ledger().await.rows.values().filter_map(|row| row.last.map(Moment::from)));
@@ -80,12 +83,16 @@ async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode
     let mut sensors = Sensors::start(&life);
     loop {
         let ended = serve(&mut life, &mut sensors, config_path.clone(), &mut signals).await;
-        let Ok(Some(next)) = ended else {
-            // Does nothing where the gateway has done it.
-            let stopped = sensors.source.stop(Instant::now() + LINKS_DEADLINE).await;
-            ended?;
-            stopped?;
-            return Ok(ExitCode::SUCCESS);
+        let goes_on = signals.asked_to_end_at.is_none() || sensors.source.is_running();
+        let next = match ended {
+            Ok(Some(next)) if goes_on => next,
+            ended => {
+                // Does nothing where the gateway has done it.
+                let stopped = sensors.source.stop(Instant::now() + LINKS_DEADLINE).await;
+                ended?;
+                stopped?;
+                return Ok(ExitCode::SUCCESS);
+            }
         };
         let other_clock = next.has_other_clock();
         life = next.take_over(life).await;
@@ -93,6 +100,14 @@ async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode
             true => sensors = Sensors::start(&life),
             false => want(&sensors.wanted, reload::wanted(life.validated.config())),
         }
+    }
+}
+
+impl Signals {
+    fn end(&mut self, stops: &Stops) {
+        service_manager::stopping();
+        self.asked_to_end_at = Some(Instant::now());
+        stops.whole.cancel();
     }
 }
 
@@ -130,7 +145,11 @@ async fn serve(
 ) -> Result<Option<Box<Prepared>>, Failure> {
     let gateway = gateway(life, &config_path).await;
     let Sensors { source, wanted } = sensors;
-    let stops = Stops::default();
+    let stops = Stops { asked_at: signals.asked_to_end_at, ..Stops::default() };
+    if stops.asked_at.is_some() {
+        // Begun for what was on its way when the one before it had left.
+        stops.whole.cancel();
+    }
     let running = gateway.run(source, stops.clone());
     tokio::pin!(running);
     let mut next = None;
@@ -140,14 +159,17 @@ async fn serve(
                 result?;
                 return Ok(next);
             }
-            // While it is about to begin anew, both signals wait for the next life: what is on its way
-            // between two must reach a queue.
-            () = signals.interrupts.next(), if !stops.are_asked() => {
-                service_manager::stopping();
-                stops.whole.cancel();
-            }
+            () = signals.interrupts.next(), if signals.asked_to_end_at.is_none() => signals.end(&stops),
+            // While it is about to begin anew, this one waits for the next life.
             _ = signals.hangup.recv(), if !stops.are_asked() => {
-                match reload::prepare(config_path.clone(), life).await {
+                let prepared = tokio::select! {
+                    prepared = reload::prepare(config_path.clone(), life) => prepared,
+                    () = signals.interrupts.next() => {
+                        signals.end(&stops);
+                        continue;
+                    }
+                };
+                match prepared {
                     Err(reasons) => reasons.iter().for_each(|reason| {
                         error!(error_class = "config", "{reason}; the configuration stays as it was");
                     }),

@@ -11,6 +11,7 @@ use crate::support::daemon::Daemon;
 use crate::support::draining::open;
 use crate::support::fake_kinesis::{FakeKinesis, Options};
 use crate::support::mock_bus::MockBus;
+use crate::support::systemd::Systemd;
 use crate::support::{measurement, reading, wait_for};
 
 const WATCH: &str = "C0:FF:EE:00:00:01";
@@ -87,6 +88,52 @@ fn a_sink_that_does_not_answer_costs_neither_a_reload_nor_a_stop_what_was_receiv
     daemon.stop();
     assert!(asked_at.elapsed() < Duration::from_secs(20), "{:?}", asked_at.elapsed());
     assert_eq!(received(&set.queue()), 6);
+}
+
+#[test]
+fn a_stop_is_heard_while_a_reload_waits_for_the_sink() {
+    let mut set = Set::new();
+    let (_silent, endpoint) = silent();
+    _ = open(&set.queue()).append(&[reading("a", 0)]).unwrap();
+    set.configure(&endpoint, "10m", PATIENT);
+    let systemd = Systemd::listen(set.folder.path());
+    let mut daemon = Daemon::start_with(set.folder.path(), &set.bus.address(), |command| {
+        systemd.watch(command, Duration::from_secs(60));
+    });
+    set.bus.wait_subscribed(WATCH);
+    set.send(3);
+    set.configure(&endpoint, "9m", PATIENT);
+    daemon.signal("HUP");
+    std::thread::sleep(Duration::from_secs(1));
+    let asked_at = Instant::now();
+    daemon.signal("TERM");
+    wait_for("systemd to be told", Duration::from_secs(5), || systemd.told("STOPPING=1").pop());
+    let status = daemon.wait();
+    assert!(status.success(), "{}", daemon.log());
+    assert!(asked_at.elapsed() < Duration::from_secs(20), "{:?}", asked_at.elapsed());
+    assert_eq!(daemon.log().matches("gateway running").count(), 1, "no life is begun to end it");
+    assert_eq!(received(&set.queue()), 4);
+}
+
+#[test]
+fn a_stop_is_heard_while_a_reload_prepares() {
+    let set = Set::new();
+    let (_silent, endpoint) = silent();
+    set.configure(&endpoint, "0s", "");
+    let mut daemon = set.start();
+    daemon.wait_log("gateway running");
+    // A store in use is asked for again for some seconds.
+    let held = set.folder.path().join("held");
+    let _held = open(&held);
+    let config = set.folder.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace(set.queue().to_str().unwrap(), held.to_str().unwrap())).unwrap();
+    daemon.signal("HUP");
+    std::thread::sleep(Duration::from_secs(1));
+    daemon.signal("TERM");
+    let status = daemon.wait();
+    assert!(status.success(), "{}", daemon.log());
+    assert!(!daemon.log().contains("the configuration stays as it was"), "{}", daemon.log());
 }
 
 #[test]
