@@ -14,6 +14,7 @@ use super::{chain, layers};
 use crate::ble::bluez::Wanted;
 use crate::clock::SystemClock;
 use crate::config::{Config, Validated};
+use crate::queue::QueueError;
 use crate::queue::capacity::Capacity;
 use crate::telemetry;
 
@@ -68,12 +69,16 @@ fn with_what_changes_beside(new: &Config, old: &Config) -> Config {
     comparable
 }
 
-fn other_key(error: &(dyn std::error::Error + 'static)) -> String {
-    format!(
-        "`queue.encryption_key_file`: what is queued was written with another key ({}): put that back, or wait until \
-         `hr-gatewayd queue status` shows nothing queued and no dead letters",
-        chain(error)
-    )
+/// What was wrong with another key, or with the disk meanwhile.
+fn other_key(error: &QueueError) -> String {
+    match error {
+        QueueError::Segment { .. } => format!(
+            "`queue.encryption_key_file`: what is queued was written with another key ({}): put that back, or wait \
+             until `hr-gatewayd queue status` shows nothing queued and no dead letters",
+            chain(error)
+        ),
+        _ => chain(error),
+    }
 }
 
 /// What the sensors' tasks obey.
@@ -100,11 +105,9 @@ impl Prepared {
                 // A reading may have come since another key was tried.
                 let queue = &old.open.queue;
                 if let Err(error) = queue.reconfigure(capacity, validated.codec(), gateway).await {
-                    error!(
-                        error_class = "config",
-                        "{}; the configuration stays as it was",
-                        other_key(&error)
-                    );
+                    let is_key = matches!(error, QueueError::Segment { .. });
+                    let error_class = if is_key { "config" } else { "storage" };
+                    error!(error_class, "{}; the configuration stays as it was", other_key(&error));
                     return old;
                 }
                 // What was found when it was opened has been told of.

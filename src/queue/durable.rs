@@ -321,9 +321,13 @@ impl ReadingQueue for DurableQueue {
         codec: SegmentCodec,
         gateway: &GatewayId,
     ) -> Result<(), QueueError> {
-        self.change_key(codec)?;
+        self.all_opens_now_with(&codec)?;
+        let renamed = self.rename(gateway);
+        self.lock().failed |= renamed.is_err();
+        renamed?;
+        self.set_codec(codec);
         self.set_capacity(capacity);
-        self.rename(gateway)
+        Ok(())
     }
 
     fn absorb(&self, other: &Absorbable) -> Result<u64, QueueError> {

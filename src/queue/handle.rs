@@ -4,12 +4,12 @@
 //! thread of its own, which shares nothing with name lookups or other blocking work, and is reached only
 //! through a [`Handle`]: that a task never blocks on it, and that whatever is put into it rings the bell
 //! that the drainer waits for, is so by construction. Calls are carried out one after the other, in the
-//! order in which they came, each within milliseconds; what takes longer is done in steps.
+//! order in which they came, each within milliseconds; what takes longer is done in steps, or beside them.
 //!
 //! A caller that gives up changes nothing: its call is carried out all the same.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -20,6 +20,7 @@ use super::sequence_set::SequenceSet;
 use super::{Absorbable, Appended, DeadLetter, QueueError, ReadingQueue, Status};
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
+use crate::drainer::blocking;
 use crate::reading::{GatewayId, Item, Observation};
 use crate::wire::Envelope;
 
@@ -36,7 +37,7 @@ pub struct Handle {
 
 #[derive(Clone)]
 enum Place {
-    Thread(mpsc::Sender<Call>),
+    Thread(mpsc::Sender<Call>, Weak<dyn ReadingQueue>),
     Here(Arc<Mutex<Box<dyn ReadingQueue>>>),
 }
 
@@ -50,20 +51,26 @@ struct Shared {
 
 type Call = Box<dyn FnOnce(&dyn ReadingQueue) + Send>;
 
+/// Why a queue is there as long as its handles.
+const ENDS_LAST: &str = "the queue's thread ends before its handles only if it panicked, and said so";
+
 impl Handle {
     /// Moves `queue` to a thread of its own.
     pub fn spawn(queue: Box<dyn ReadingQueue>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { depth: queue.depth().into(), ..Shared::default() });
         let (sender, mut calls) = mpsc::channel::<Call>(CALLS_MAX);
+        let queue = Arc::<dyn ReadingQueue>::from(queue);
+        let place = Place::Thread(sender, Arc::downgrade(&queue));
         std::thread::Builder::new().name("queue".into()).spawn(move || {
             while let Some(call) = calls.blocking_recv() {
                 call(&*queue);
             }
         })?;
-        Ok(Self { place: Place::Thread(sender), shared })
+        Ok(Self { place, shared })
     }
 
-    /// Carries out the calls where they are made, at once: for a queue in memory, in virtual time.
+    /// Carries out the calls where they are made, and blocks there: for a command that does nothing beside
+    /// them, and for virtual time.
     pub fn in_place(queue: Box<dyn ReadingQueue>) -> Self {
         let shared = Arc::new(Shared { depth: queue.depth().into(), ..Shared::default() });
         Self { place: Place::Here(Arc::new(Mutex::new(queue))), shared }
@@ -155,9 +162,13 @@ impl Handle {
         dropped
     }
 
-    /// [`ReadingQueue::opens_with`].
+    /// [`ReadingQueue::opens_with`]. Other calls are carried out meanwhile.
     pub async fn opens_with(&self, codec: SegmentCodec) -> Result<(), QueueError> {
-        self.call(move |queue| queue.opens_with(&codec)).await
+        let Place::Thread(_, queue) = &self.place else {
+            return self.call(move |queue| queue.opens_with(&codec)).await;
+        };
+        let queue = queue.upgrade().expect(ENDS_LAST);
+        blocking(move || queue.opens_with(&codec)).await
     }
 
     /// [`ReadingQueue::reconfigure`]. Durable on return.
@@ -230,7 +241,7 @@ impl Handle {
         };
         let answer = match &self.place {
             Place::Here(queue) => return counted(&**queue.lock().unwrap_or_else(PoisonError::into_inner)),
-            Place::Thread(calls) => {
+            Place::Thread(calls, _) => {
                 let (answer, answered) = oneshot::channel();
                 // Who gave up does not hear the answer.
                 let call: Call = Box::new(move |queue| _ = answer.send(counted(queue)));
@@ -240,6 +251,6 @@ impl Handle {
                 }
             }
         };
-        answer.expect("the queue's thread ends before its handles only if it panicked, and said so")
+        answer.expect(ENDS_LAST)
     }
 }

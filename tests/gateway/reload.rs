@@ -162,6 +162,73 @@ fn another_key_is_taken_when_nothing_is_stored_under_the_former_one() {
 }
 
 #[test]
+fn another_key_is_refused_while_a_dead_letter_is_stored_under_the_former_one() {
+    use hr_gateway::queue::durable::DurableQueue;
+    use hr_gateway::queue::segment::SegmentCodec;
+    use hr_gateway::queue::sequence_set::SequenceSet;
+    let set = Set::new();
+    let key = set.path("key");
+    let write_key = |digits: &str| {
+        std::fs::write(&key, digits.repeat(32)).unwrap();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    {
+        let codec = SegmentCodec::encrypted(&[0xa1; 32]);
+        let (bounds, gateway) = (crate::support::draining::UNBOUNDED, crate::support::draining::gateway());
+        let queue = DurableQueue::open(&set.path("queue"), bounds, codec, &gateway).unwrap().queue;
+        _ = queue.append(&[reading("a", 1)]).unwrap();
+        queue.dead_letter(&SequenceSet::from_iter([1]), "no").unwrap();
+        queue.close().unwrap();
+    }
+    write_key("a1");
+    set.write(&format!("encryption_key_file = {key:?}\n"), "queue");
+    let daemon = Daemon::start(set.folder.path(), NO_BUS);
+    daemon.wait_log("gateway running");
+    write_key("b2");
+    reload(&daemon, "was written with another key");
+    assert_eq!(daemon.status()["totals"]["dead_lettered"], 1);
+    daemon.stop();
+}
+
+#[test]
+fn another_name_is_the_gateways_from_then_on_and_what_is_queued_keeps_the_former_one() {
+    let mut bus = MockBus::start();
+    bus.tell(&format!("sensor {WATCH} Forerunner"));
+    let kinesis = FakeKinesis::start(Options::default());
+    kinesis.set_down(true);
+    let folder = tempfile::tempdir().unwrap();
+    let name = |id: &str| {
+        let endpoint = kinesis.endpoint();
+        let text = format!(
+            "[gateway]\nid = \"{id}\"\n[[sensor]]\nid = \"a\"\naddress = \"{WATCH}\"\n\
+             [kinesis]\nstream = \"s\"\nendpoint = {endpoint:?}\n"
+        );
+        configure(folder.path(), &text);
+    };
+    name("former");
+    let daemon = Daemon::start(folder.path(), &bus.address());
+    bus.wait_subscribed(WATCH);
+    let mut send = |daemon: &Daemon, queued: u64| {
+        assert_eq!(bus.notify(WATCH, &measurement(60).encode()), 1);
+        wait_for("what was sent", PATIENCE, || (daemon.status()["totals"]["queued"] == queued).then_some(()));
+    };
+    send(&daemon, 1);
+    name("latter");
+    reload(&daemon, "the gateway begins anew");
+    send(&daemon, 2);
+    kinesis.set_down(false);
+    daemon.wait_delivered(2);
+    daemon.stop();
+    let lines = kinesis.seen(|seen| seen.lines.clone());
+    let mut lines: Vec<serde_json::Value> =
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.retain(|line| line.get("heart_rate").is_some());
+    lines.sort_by_key(|line| line["sequence"].as_u64());
+    let names: Vec<&str> = lines.iter().map(|line| line["gateway_id"].as_str().unwrap()).collect();
+    assert_eq!(names, ["former", "latter"]);
+}
+
+#[test]
 fn many_reloads_cut_no_link_lose_nothing_and_leave_nothing_behind() {
     const RELOADS: u64 = 30;
     let mut bus = MockBus::start();

@@ -1,9 +1,11 @@
 //! What only a store on disk can show: reopening, damage, keys, versions.
 
 use std::path::Path;
+use std::time::Instant;
 
 use hr_gateway::clock::Anchor;
 use hr_gateway::config::DrainOrder;
+use hr_gateway::queue::capacity::Capacity;
 use hr_gateway::queue::durable::{DurableQueue, Opened};
 use hr_gateway::queue::folder::{Folder, set_aside};
 use hr_gateway::queue::segment::SegmentCodec;
@@ -11,7 +13,7 @@ use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::queue::{QueueError, ReadingQueue, status};
 use hr_gateway::reading::{BootId, Epoch};
 
-use crate::support::draining::{UNBOUNDED, gateway};
+use crate::support::draining::{UNBOUNDED, gateway, on_thread};
 use crate::support::reading;
 
 fn open_with(path: &Path, codec: SegmentCodec) -> Result<Opened, QueueError> {
@@ -143,4 +145,51 @@ fn nobody_else_on_the_machine_may_read_it() {
     let path = folder.path().join("queue");
     drop(open(&path));
     assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o077, 0);
+}
+
+#[test]
+fn another_key_is_looked_for_beside_the_appends_and_once() {
+    const READINGS: u64 = 200_000;
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(folder.path());
+    let observations: Vec<_> = (0..READINGS).map(|second| reading("a", second)).collect();
+    observations.chunks(5_000).for_each(|chunk| _ = queue.append(chunk).unwrap());
+    let handle = on_thread(queue);
+    let (former, key) = (SegmentCodec::encrypted(&[4; 32]), SegmentCodec::encrypted(&[5; 32]));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let took = runtime.block_on(async {
+        let began = Instant::now();
+        let looking = tokio::spawn({
+            let (handle, key) = (handle.clone(), key.clone());
+            async move { handle.opens_with(key).await }
+        });
+        tokio::task::yield_now().await;
+        let appended = handle.append(vec![reading("a", READINGS)]).await.unwrap();
+        assert_eq!(appended.queued, 1);
+        assert!(!looking.is_finished(), "the append came in between");
+        looking.await.unwrap().unwrap();
+        began.elapsed()
+    });
+    let began = Instant::now();
+    runtime.block_on(handle.reconfigure(UNBOUNDED, key, gateway())).unwrap();
+    assert!(began.elapsed() < took / 4, "{:?} after a look of {took:?}", began.elapsed());
+
+    runtime.block_on(handle.append(vec![reading("a", READINGS + 1)])).unwrap();
+    let refused = runtime.block_on(handle.reconfigure(UNBOUNDED, former, gateway())).err().unwrap();
+    assert!(matches!(refused, QueueError::Segment { sequence, .. } if sequence > READINGS), "{refused}");
+}
+
+#[test]
+fn what_came_after_a_look_under_the_key_in_use_keeps_another_key_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open_with(folder.path(), SegmentCodec::encrypted(&[4; 32])).unwrap().queue;
+    let key = SegmentCodec::encrypted(&[5; 32]);
+    queue.opens_with(&key).unwrap();
+    fill(&queue, 1);
+    let name = "another".parse().unwrap();
+    let bounds = Capacity { items_max: 1, ..UNBOUNDED };
+    assert!(matches!(queue.reconfigure(bounds, key, &name), Err(QueueError::Segment { .. })));
+    assert_eq!(queue.envelope().origins.newest().gateway, gateway(), "nothing of it was done");
+    fill(&queue, 1);
+    assert_eq!(queue.depth(), 2);
 }
