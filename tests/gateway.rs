@@ -9,6 +9,8 @@ mod commands;
 mod credentials;
 #[path = "gateway/durability.rs"]
 mod durability;
+#[path = "gateway/journal.rs"]
+mod journal;
 #[path = "gateway/kinesis.rs"]
 mod kinesis;
 #[path = "gateway/moto.rs"]

@@ -20,6 +20,7 @@ use crate::config::{ConfigError, DEFAULT_PATH, Layers};
 use crate::gateway::GatewayError;
 use crate::private;
 use crate::queue::QueueError;
+use crate::telemetry;
 
 /// The configuration needs a change (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
@@ -78,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => block_on(check::check(cli.config, args)),
         Command::Queue(args) => queue::queue(cli.config, args),
     };
+    telemetry::finish();
     result.unwrap_or_else(|failure| failure.report())
 }
 
