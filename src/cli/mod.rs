@@ -109,11 +109,12 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static> From<E> for Fa
     }
 }
 
-/// Runs a command on one thread, with others aside for what blocks (the queue; no part of the network): no task
-/// computes for long, and a wake-up across threads costs more than most of what they do.
+/// Runs a command on one thread, with others aside for what blocks and has no thread of its own, as the queue,
+/// name lookups and the journal have: no task computes for long, and a wake-up across threads costs more than
+/// most of what they do.
 fn block_on<T>(command: impl Future<Output = T>) -> T {
-    /// The queue takes two, a control request and the clock one each; the rest is for requests that come
-    /// at once.
+    /// A folder's writes, the clock, a reload and a control request take one each; the rest is for links that
+    /// come at once, whose connections to a frozen bus take up to 25 s.
     const BLOCKING_MAX: usize = 16;
     /// What hangs aside does not hold up the end.
     const LEFT_BEHIND_MAX: Duration = Duration::from_secs(2);
