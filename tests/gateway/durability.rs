@@ -137,6 +137,26 @@ fn a_stop_is_heard_while_a_reload_prepares() {
 }
 
 #[test]
+fn a_stop_at_any_moment_of_a_reload_loses_nothing() {
+    let mut set = Set::new();
+    let nobody = "http://127.0.0.1:1";
+    for (round, delay_ms) in (1..).zip([0, 1, 2, 3, 5, 8, 13, 21]) {
+        set.configure(nobody, "10m", "");
+        let mut daemon = set.start();
+        set.bus.wait_subscribed(WATCH);
+        set.send(2);
+        set.configure(nobody, "9m", "");
+        daemon.signal("HUP");
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        daemon.signal("TERM");
+        let status = daemon.wait();
+        assert!(status.success(), "after {delay_ms} ms: {}", daemon.log());
+        let queue = open(&set.queue());
+        assert_eq!(queue.ledger().totals().readings.received, 2 * round, "after {delay_ms} ms");
+    }
+}
+
+#[test]
 fn readings_wait_for_each_other_as_commit_interval_says_and_a_kill_loses_no_more() {
     const INTERVAL: Duration = Duration::from_secs(4);
     let mut set = Set::new();
