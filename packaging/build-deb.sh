@@ -27,15 +27,6 @@ grep -qxF "version = \"$version\"" Cargo.toml || {
 SOURCE_DATE_EPOCH=$(dpkg-parsechangelog --file packaging/debian/changelog --show-field Timestamp)
 export SOURCE_DATE_EPOCH
 
-# run_binary ARGUMENT...: also one for another architecture.
-run_binary() {
-    if [ "$arch" = "$native" ]; then
-        "$binary" "$@"
-    else
-        "qemu-$qemu-static" -L "$sysroot" "$binary" "$@"
-    fi
-}
-
 # list_crates: what is compiled in and under which licences, and the notices that come with it.
 list_crates() {
     local crates name number file
@@ -57,13 +48,10 @@ list_crates() {
 # stage_package: what debian/ and *.install name, as build_binary and the repository have it.
 stage_package() {
     rm -rf "$stage"
-    mkdir -p "$stage/completions"
+    mkdir -p "$stage"
     cp -r packaging/debian "$stage/debian"
     cp systemd/hr-gatewayd.service "$stage/debian/"
     cp packaging/debian/config.toml "$binary" "$stage/"
-    run_binary completions bash >"$stage/completions/hr-gatewayd"
-    run_binary completions zsh >"$stage/completions/_hr-gatewayd"
-    run_binary completions fish >"$stage/completions/hr-gatewayd.fish"
     list_crates >"$stage/crates.txt"
 }
 

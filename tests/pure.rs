@@ -4,6 +4,8 @@
 mod calls;
 #[path = "pure/clock.rs"]
 mod clock;
+#[path = "pure/completions.rs"]
+mod completions;
 #[path = "pure/config.rs"]
 mod config;
 #[path = "pure/corpus.rs"]

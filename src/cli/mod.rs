@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, DEFAULT_PATH, Layers};
 use crate::gateway::GatewayError;
@@ -57,11 +57,6 @@ enum Command {
     Check(check::CheckArgs),
     /// Look into the queue of a stopped or running gateway, and mend it.
     Queue(queue::QueueArgs),
-    /// Print a shell completion script.
-    Completions {
-        /// The shell.
-        shell: clap_complete::Shell,
-    },
 }
 
 /// Parses the arguments and carries out the command.
@@ -69,10 +64,6 @@ pub fn main() -> ExitCode {
     private::restrict_process();
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "hr-gatewayd", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
-        }
         Command::Demo(args) => block_on(demo::demo(args)),
         Command::Scan(args) => block_on(scan::scan(args)),
         Command::Run => block_on(run::run(cli.config)),
