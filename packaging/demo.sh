@@ -7,7 +7,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 . packaging/prepare.sh
 prepare_build
 # The debug build: the package's own takes several times as long to link, and a small machine's memory.
-cargo build --locked
+[ -n "${HR_GATEWAYD_IS_BUILT:-}" ] || cargo build --locked
 binary=$PWD/target/debug/hr-gatewayd
 cd "$called_from"
 exec "$binary" demo "$@"

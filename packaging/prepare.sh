@@ -42,7 +42,7 @@ prepare_build() {
 
 # The counterparts of the tests: a D-Bus daemon, and a Python with moto and dbus-fast.
 prepare_tests() {
-    install_packages curl dbus-daemon procps python3 python3-venv
+    install_packages curl dbus-daemon iproute2 procps python3 python3-venv
     make_venv target/test-venv tests/requirements.txt
 }
 

@@ -10,7 +10,7 @@
 #   packaging/test.sh evidence [ARG...]  power cuts and fuzzing, some hundreds and some thousands; as root.
 #                                  Arguments go to tests/evidence/power/run.py alone: --cuts 10000
 #   packaging/test.sh cloud        the cloud side: templates, scripts, indexer, queries, dashboard
-#   packaging/test.sh all          all of these, and the mock's own test and the README's demo
+#   packaging/test.sh all          all of these but the long simulation, and the mock's own test and the README's demo
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 . packaging/prepare.sh
@@ -61,8 +61,9 @@ simulation() {
     count_run "$status" '^test result:'
 }
 
+# With what the tests built: its own build would compile half the crates once more, with fewer features.
 demo() {
-    packaging/demo.sh --for 5s | tail -n 3
+    HR_GATEWAYD_IS_BUILT=1 packaging/demo.sh --for 5s | tail -n 3
 }
 
 # Installed in a bare Debian, removed and purged: what is left over is a failure, but for the folders that systemd,
@@ -122,18 +123,28 @@ run_machines() {
     count_run "$status" '^[0-9]+ passed, [0-9]+ failed'
 }
 
-# All on amd64, in two runs side by side: a machine mostly waits.
-run_all_machines() {
-    local status=0 beside=0
-    as_root tests/vm/build-image.sh amd64
-    machines 6 7 8 9 >"$log.beside" &
-    local pid=$!
-    machines 1 2 3 4 5 | tee "$log" || status=$?
-    count_run "$status" '^[0-9]+ passed, [0-9]+ failed'
-    wait "$pid" || beside=$?
+# beside COMMAND...: in the background, until join_beside counts it: a machine mostly waits.
+beside() {
+    "$@" >"$log.beside" 2>&1 &
+    beside_pid=$!
+}
+
+# join_beside PATTERN
+join_beside() {
+    local status=0
+    wait "$beside_pid" || status=$?
     mv "$log.beside" "$log"
     cat "$log"
-    count_run "$beside" '^[0-9]+ passed, [0-9]+ failed'
+    count_run "$status" "$1"
+}
+
+# All on amd64, in two runs side by side.
+run_all_machines() {
+    echo "== machines, amd64"
+    as_root tests/vm/build-image.sh amd64
+    beside machines 6 7 8 9
+    run_machines 1 2 3 4 5
+    join_beside '^[0-9]+ passed, [0-9]+ failed'
 }
 
 # Power cuts without a machine, and made-up inputs; with arguments power cuts alone.
@@ -161,20 +172,35 @@ cloud_tests() {
     count_run "$status" '^[0-9]+ (passed|failed)'
 }
 
-machine_tests() {
+# What the machines install, and the debug build for the scenarios that put faults in: with the features that the
+# tests ask for, so that what they compiled is taken.
+build_for_machines() {
     prepare_machines
-    # The debug build is for the scenarios that put faults in.
-    cargo build --locked
+    cargo build --locked --bin hr-gatewayd --example store
     packaging/build-deb.sh amd64
+}
+
+machine_tests() {
+    build_for_machines
     if [ $# -gt 0 ]; then
         run_machines "$@"
         return
     fi
     packaging/build-deb.sh arm64
-    echo "== machines, amd64"
     run_all_machines
     echo "== machines, arm64: an emulated Cortex-A53"
     run_machines --arch arm64
+}
+
+# The emulated ones beside the cloud side's tests.
+machine_and_cloud_tests() {
+    build_for_machines
+    packaging/build-deb.sh arm64
+    run_all_machines
+    beside machines --arch arm64
+    cloud_tests
+    echo "== machines, arm64: an emulated Cortex-A53"
+    join_beside '^[0-9]+ passed, [0-9]+ failed'
 }
 
 tier=${1:-fast}
@@ -196,12 +222,11 @@ case $tier in
     all)
         prepare_tests
         check "the pretend BlueZ checks itself" target/test-venv/bin/python -B tests/bluez/self_test.py
-        check "the README's demo" demo
         cargo_tests
+        check "the README's demo" demo
         evidence_tests
         package_tests
-        machine_tests
-        cloud_tests
+        machine_and_cloud_tests
         ;;
     *)
         sed -n 's/^#   //p' "$0" >&2

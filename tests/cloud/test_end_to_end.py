@@ -25,8 +25,9 @@ PLAYED = "20s"
 
 @pytest.fixture(scope="module")
 def gateway():
-    """The daemon, as `cargo build` leaves it."""
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--bin", "hr-gatewayd"], cwd=aws.REPOSITORY, check=True)
+    """The daemon, with the features that the other tests ask for: what they compiled is taken."""
+    build = ["cargo", "build", "--quiet", "--locked", "--bin", "hr-gatewayd", "--example", "store"]
+    subprocess.run(build, cwd=aws.REPOSITORY, check=True)
     return aws.REPOSITORY / "target" / "debug" / "hr-gatewayd"
 
 
