@@ -277,6 +277,12 @@ fn open(validated: &Validated) -> Result<Open, QueueError> {
             _ => error!(error_class = "storage", missing, "{finding}"),
         }
     }
+    if opened.witness_inside_only {
+        warn!(
+            "the queue's witness has no place beside it: an older copy of the queue that is put back will not be noticed; \
+             make the folder above writable"
+        );
+    }
     let went_back = opened.set_aside.is_some() || !opened.missing.is_empty();
     let queue = Handle::spawn(Box::new(opened.queue))
         .map_err(|error| QueueError::Storage { operation: "begin its thread", source: error.into() })?;

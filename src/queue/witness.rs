@@ -283,6 +283,11 @@ impl Witness {
         Ok(witness)
     }
 
+    /// Whether it is kept beside the folder too, and not only inside.
+    pub fn is_beside(&self) -> bool {
+        self.files.len() > 1
+    }
+
     /// Notes how far the store has come; synced now and then.
     pub fn note(&mut self, durable_before: u64, settled_before: u64, dead: Cover) -> io::Result<()> {
         let mark = Mark { durable_before, settled_before, dead, is_clean: false, ..self.mark };

@@ -257,6 +257,7 @@ fn a_folder_that_cannot_be_renamed_is_emptied_into_one_inside() {
         let aside = opened.set_aside.unwrap();
         assert!(aside.path.starts_with(&folder), "{}", aside.path.display());
         assert_eq!(aside.readable, READINGS - 1_000, "round {round}");
+        assert!(!opened.witness_inside_only);
         assert!(aside.path.join("hr-gatewayd.witness").exists());
         assert_eq!(take_back(&opened.queue, &aside.path), READINGS - 1_000);
         opened.queue.close().unwrap();

@@ -35,6 +35,8 @@ pub struct Opened {
     pub finding: Finding,
     /// What was found missing just now: most of what it may be, where that cannot be known exactly.
     pub missing: SequenceSet,
+    /// The witness has no place beside the folder: an older copy of it that is put back will not be noticed.
+    pub witness_inside_only: bool,
     /// The disk was full: the reserve was given up, so that what is queued can be drained.
     pub reserve_given_up: bool,
 }
@@ -88,7 +90,8 @@ impl DurableQueue {
         // Without one it works as well, until the disk is full.
         _ = reserve::make(path, capacity.disk_headroom);
         let set_aside = before.map(|path| SetAside { path, readable });
-        Ok(Opened { queue, set_aside, finding, missing, reserve_given_up })
+        let witness_inside_only = queue.lock().witness.as_ref().is_some_and(|witness| !witness.is_beside());
+        Ok(Opened { queue, set_aside, finding, missing, witness_inside_only, reserve_given_up })
     }
 
     /// Goes on after a store that was set aside: with its origins, so that what is in it can come back under
