@@ -17,5 +17,7 @@ mod salvage;
 #[path = "queue/salvage_damage.rs"]
 mod salvage_damage;
 mod support;
+#[path = "queue/upkeep.rs"]
+mod upkeep;
 #[path = "queue/witness.rs"]
 mod witness;

@@ -2,6 +2,7 @@
 
 mod csv;
 mod output;
+mod words;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::RangeInclusive;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 
 use csv::{CSV_COLUMNS, write_csv};
 use output::Output;
+use words::{missing_words, rescued_words};
 
 use super::{Failure, layers, run};
 use crate::config::Validated;
@@ -219,24 +221,6 @@ fn open_to_change(target: &Target) -> Result<DurableQueue, QueueError> {
     let opened = DurableQueue::open(&target.path, capacity, rescuer.codec, &rescuer.gateway)?;
     run::findings(&opened).into_iter().for_each(|finding| eprintln!("hr-gatewayd: {finding}"));
     Ok(opened.queue)
-}
-
-fn rescued_words(readable: u64, passed_over: u64, missing: &[(u64, u64)]) -> String {
-    let missing = missing_words(missing);
-    format!("{readable} readings and gap records in it can be read, {passed_over} places cannot; {missing}")
-}
-
-fn missing_words(missing: &[(u64, u64)]) -> String {
-    const RANGES_SHOWN: usize = 20;
-    let count: u64 = missing.iter().map(|(first, last)| last - first + 1).sum();
-    let ranges: Vec<_> =
-        missing.iter().take(RANGES_SHOWN).map(|(first, last)| format!("{first}-{last}")).collect();
-    let which = match missing.len() {
-        0 => String::new(),
-        shown if shown <= RANGES_SHOWN => format!(" (sequences {})", ranges.join(", ")),
-        _ => format!(" (sequences {}, …)", ranges.join(", ")),
-    };
-    format!("{count} readings and gap records are known to be missing{which}")
 }
 
 fn status(target: &Target, json: bool) -> Result<ExitCode, Failure> {

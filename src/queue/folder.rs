@@ -17,9 +17,11 @@ use crate::private;
 const ASIDE: &str = "damaged-";
 /// The store itself, as sled calls it.
 pub const STORE: &str = "db";
-/// A helper that is just being started holds, for a moment, the files that we have open, and their locks.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// A helper that is just being started holds, for a moment, the files that we have open, and their locks; and so
+/// do the threads of a store that was just closed.
+pub const LOCK_TRIES: u32 = 20;
+/// Between two of them.
+pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A queue's folder, which no other process uses meanwhile.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::StatVfsMountFlags;
 
 use super::QueueError;
-use super::folder::{Folder, STORE};
+use super::folder::{Folder, LOCK_PAUSE, LOCK_TRIES, STORE};
 use super::salvage::{Condition, condition, is_unreadable};
 use crate::fault;
 
@@ -175,9 +175,21 @@ impl Store {
 fn open_db(path: &Path) -> Result<::sled::Db, ::sled::Error> {
     let config =
         ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(HOUSEKEEPING_MS));
-    // sled panics on some damage instead of returning it.
-    std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
-        .unwrap_or_else(|_| Err(::sled::Error::ReportableBug("sled panicked while opening".into())))
+    let mut tries = 0;
+    loop {
+        // sled panics on some damage instead of returning it.
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
+            .unwrap_or_else(|_| Err(::sled::Error::ReportableBug("sled panicked while opening".into())));
+        match opened {
+            Err(::sled::Error::Io(error)) if is_in_use(&error) && tries < LOCK_TRIES => tries += 1,
+            opened => return opened,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    error.to_string().contains("lock")
 }
 
 /// Whether the store at `path` must not be opened: it was [marked](Store::mark_damaged), or sled would take
@@ -208,7 +220,7 @@ enum Unopened {
 /// The queue's error for one of sled's while opening.
 fn refusal(path: &Path, error: ::sled::Error) -> QueueError {
     match error {
-        ::sled::Error::Io(error) if error.to_string().contains("lock") => QueueError::InUse(path.to_owned()),
+        ::sled::Error::Io(error) if is_in_use(&error) => QueueError::InUse(path.to_owned()),
         error => storage("open its store")(error),
     }
 }

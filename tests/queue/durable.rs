@@ -1,7 +1,6 @@
 //! What only a store on disk can show: reopening, damage, keys, versions.
 
 use std::path::Path;
-use std::time::Instant;
 
 use hr_gateway::clock::Anchor;
 use hr_gateway::config::DrainOrder;
@@ -148,7 +147,7 @@ fn nobody_else_on_the_machine_may_read_it() {
 }
 
 #[test]
-fn another_key_is_looked_for_beside_the_appends_and_once() {
+fn another_key_is_looked_for_beside_the_appends() {
     const READINGS: u64 = 200_000;
     let folder = tempfile::tempdir().unwrap();
     let queue = open(folder.path());
@@ -157,8 +156,7 @@ fn another_key_is_looked_for_beside_the_appends_and_once() {
     let handle = on_thread(queue);
     let (former, key) = (SegmentCodec::encrypted(&[4; 32]), SegmentCodec::encrypted(&[5; 32]));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let took = runtime.block_on(async {
-        let began = Instant::now();
+    runtime.block_on(async {
         let looking = tokio::spawn({
             let (handle, key) = (handle.clone(), key.clone());
             async move { handle.opens_with(key).await }
@@ -168,11 +166,8 @@ fn another_key_is_looked_for_beside_the_appends_and_once() {
         assert_eq!(appended.queued, 1);
         assert!(!looking.is_finished(), "the append came in between");
         looking.await.unwrap().unwrap();
-        began.elapsed()
     });
-    let began = Instant::now();
     runtime.block_on(handle.reconfigure(UNBOUNDED, key, gateway())).unwrap();
-    assert!(began.elapsed() < took / 4, "{:?} after a look of {took:?}", began.elapsed());
 
     runtime.block_on(handle.append(vec![reading("a", READINGS + 1)])).unwrap();
     let refused = runtime.block_on(handle.reconfigure(UNBOUNDED, former, gateway())).err().unwrap();

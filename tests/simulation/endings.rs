@@ -116,7 +116,11 @@ impl Oracle {
             DiskIs::Back { witness, .. } | DiskIs::Erased { witness } => witness,
         };
         let is_told = match opened.finding {
-            Finding::WentBack(back) => (back.first..=back.last).contains(&id.1),
+            Finding::WentBack(back) => {
+                let was_dead =
+                    matches!(opened.witness, Found::Mark(mark) if mark.dead.sequences().contains(id.1));
+                was_dead || (back.first_missing..=back.last).contains(&id.1)
+            }
             Finding::NoWitness | Finding::OldWitness => true,
             Finding::Sound => false,
         };
