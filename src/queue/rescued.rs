@@ -6,7 +6,6 @@
 
 mod entries;
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -15,7 +14,6 @@ use entries::{missing_of, origins_of, read, rows_of};
 use super::capacity::Capacity;
 use super::durable::dead_letters::decode_dead_letter;
 use super::durable::layout::{META_KEY, Meta, dead_letter_key, segment_key, sequence_of};
-use super::folder::STORE;
 use super::ledger::{Ledger, Row};
 use super::salvage::Salvaged;
 use super::segment::{SegmentCodec, SegmentError};
@@ -87,18 +85,17 @@ pub struct Rescued {
 impl Rescued {
     fn of(
         folder: &Path,
-        salvage: fn(File) -> io::Result<Salvaged>,
+        salvage: fn(&Path) -> io::Result<Salvaged>,
         witness: &Found,
         Rescuer { codec, gateway }: &Rescuer,
     ) -> Result<Self, QueueError> {
         let unreadable = |why| QueueError::Unreadable { folder: folder.to_owned(), why };
-        let db = match File::open(folder.join(STORE)) {
+        let salvaged = match salvage(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(unreadable("there is no store"));
             }
-            db => db.map_err(storage("open its store"))?,
+            salvaged => salvaged.map_err(storage("read its store"))?,
         };
-        let salvaged = salvage(db).map_err(storage("read its store"))?;
         let meta = read(&salvaged, META_KEY)?.and_then(|bytes| Meta::from_bytes(&bytes).ok());
         let mark = match witness {
             Found::Mark(mark) => Some(*mark),

@@ -46,7 +46,7 @@ pub fn by_sled(folder: &Path) -> Entries {
 }
 
 pub fn salvaged(folder: &Path) -> Entries {
-    let store = Salvaged::read(File::open(folder.join("db")).unwrap()).unwrap();
+    let store = Salvaged::read(folder).unwrap();
     let keys: Vec<Vec<u8>> = store.keys::<[u8; 0]>(..).map(<[u8]>::to_vec).collect();
     assert!(keys.is_sorted(), "keys ascend");
     keys.into_iter().map(|key| (store.value(&key).unwrap().unwrap(), key)).map(|(v, k)| (k, v)).collect()
@@ -256,7 +256,7 @@ fn any_bytes_are_read_as_a_store_without_a_panic() {
 #[test]
 fn keys_keep_to_their_range() {
     let known = Known::with_batches(7, 40);
-    let store = Salvaged::read(File::open(known.db()).unwrap()).unwrap();
+    let store = Salvaged::read(known.db().parent().unwrap()).unwrap();
     let keys: Vec<_> = known.last.keys().collect();
     let (low, high) = (keys[keys.len() / 4], keys[keys.len() / 2]);
     let expected: Vec<_> = known.last.range(low.clone()..high.clone()).map(|(key, _)| &**key).collect();

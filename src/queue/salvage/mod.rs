@@ -45,15 +45,18 @@ pub struct Salvaged {
 }
 
 impl Salvaged {
-    /// Reads `db`, whatever it holds, to where sled would end the log. An error only if the system refuses.
-    pub fn read(db: File) -> io::Result<Self> {
-        let survey = Survey::of(&db, 0)?;
+    /// Reads the store in `folder`, whatever it holds, to where sled would end the log. An error only if there is
+    /// none, or the system refuses.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        let db = File::open(folder.join(STORE))?;
+        let survey = Survey::of(&db, newest_snapshot(folder)?)?;
         Self::of(db, survey)
     }
 
     /// The same, but takes no hole for the log's end: for a store that is known to have had more.
-    pub fn read_beyond(db: File) -> io::Result<Self> {
-        let survey = Survey { damaged: true, ..Survey::of(&db, 0)? };
+    pub fn read_beyond(folder: &Path) -> io::Result<Self> {
+        let db = File::open(folder.join(STORE))?;
+        let survey = Survey { damaged: true, ..Survey::of(&db, newest_snapshot(folder)?)? };
         Self::of(db, survey)
     }
 
@@ -152,7 +155,7 @@ pub fn condition(folder: &Path) -> io::Result<Condition> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Condition::Whole),
         db => db?,
     };
-    let survey = Survey::of(&db, newest_snapshot(folder)?.unwrap_or(0))?;
+    let survey = Survey::of_what_sled_reads(&db, newest_snapshot(folder)?)?;
     Ok(match survey {
         Survey { damaged: true, .. } => Condition::Damaged,
         Survey { torn: true, .. } => Condition::Torn,
@@ -160,13 +163,13 @@ pub fn condition(folder: &Path) -> io::Result<Condition> {
     })
 }
 
-/// The log sequence number in the name of the newest snapshot.
-fn newest_snapshot(folder: &Path) -> io::Result<Option<u64>> {
-    let mut newest = None;
+/// The log sequence number in the name of the newest snapshot, 0 if there is none.
+fn newest_snapshot(folder: &Path) -> io::Result<u64> {
+    let mut newest = 0;
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
         let lsn = name.to_str().and_then(|name| u64::from_str_radix(name.strip_prefix("snap.")?, 16).ok());
-        newest = newest.max(lsn);
+        newest = newest.max(lsn.unwrap_or(0));
     }
     Ok(newest)
 }

@@ -70,13 +70,21 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks at the segments of `file` whose log sequence numbers are at or above that of the segment
-    /// that holds `from_lsn`.
-    pub fn of(file: &File, from_lsn: u64) -> io::Result<Self> {
-        let first = from_lsn / SEGMENT_BYTES;
+    /// Looks at all segments of `file`; `snapshot` is the log sequence number from which on sled will.
+    pub fn of(file: &File, snapshot: u64) -> io::Result<Self> {
+        Self::from_number(0, file, snapshot)
+    }
+
+    /// Looks at what sled will.
+    pub fn of_what_sled_reads(file: &File, snapshot: u64) -> io::Result<Self> {
+        Self::from_number(snapshot / SEGMENT_BYTES, file, snapshot)
+    }
+
+    fn from_number(first: u64, file: &File, snapshot: u64) -> io::Result<Self> {
         let (segments, flipped_header) = find_segments(file, first)?;
         let stable = segments.iter().map(|segment| segment.stable_lsn).max().unwrap_or(0);
-        let mut look = Look::new((stable / SEGMENT_BYTES).max(first), segments.first());
+        let tail_from = stable.max(snapshot) / SEGMENT_BYTES;
+        let mut look = Look::new(tail_from.max(first), snapshot, segments.first());
         for (index, segment) in segments.iter().enumerate() {
             look.at(index, segment, &segment.read(file)?);
         }
@@ -87,7 +95,7 @@ impl Survey {
         }
         let newest = segments.len().saturating_sub(1);
         let bad = look.bad.iter().filter(|bad| bad.index != newest || bad.followed).count() as u64;
-        let torn = bad > 0 || look.newest_end > end;
+        let torn = look.newest_end > end || look.bad.iter().any(|bad| bad.lsn >= snapshot && bad.followed);
         Ok(Self { segments, end, torn, damaged, bad })
     }
 }
@@ -103,6 +111,8 @@ struct Bad {
 struct Look {
     /// From this segment on sled accepts no hole.
     tail_from: u64,
+    /// Of what lies before sled knows from its snapshot.
+    snapshot: u64,
     /// The number that the next segment of the tail must have.
     expected: u64,
     torn_at: Option<u64>,
@@ -117,9 +127,10 @@ struct Look {
 }
 
 impl Look {
-    fn new(tail_from: u64, first: Option<&Segment>) -> Self {
+    fn new(tail_from: u64, snapshot: u64, first: Option<&Segment>) -> Self {
         Self {
             tail_from,
+            snapshot,
             expected: tail_from,
             torn_at: first.is_none().then_some(tail_from * SEGMENT_BYTES),
             batches: Vec::new(),
@@ -178,7 +189,9 @@ impl Look {
     }
 
     fn tear(&mut self, lsn: u64) {
-        self.torn_at = self.torn_at.or(Some(lsn));
+        if lsn >= self.snapshot {
+            self.torn_at = self.torn_at.or(Some(lsn));
+        }
     }
 
     /// Where sled ends the log: at its first tear, or where a batch begins that reaches over it.
