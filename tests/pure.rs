@@ -2,6 +2,8 @@
 
 #[path = "pure/calls.rs"]
 mod calls;
+#[path = "pure/capacity.rs"]
+mod capacity;
 #[path = "pure/clock.rs"]
 mod clock;
 #[path = "pure/completions.rs"]
