@@ -117,11 +117,6 @@ impl Dispatcher {
         &self.claimed
     }
 
-    /// Whether nothing is claimed and the queue was seen empty.
-    pub fn is_idle(&self) -> bool {
-        !self.more && self.claimed.is_empty()
-    }
-
     /// Something was appended or put back.
     pub fn handle_appended(&mut self) {
         self.more = true;
