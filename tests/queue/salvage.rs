@@ -2,7 +2,6 @@
 //! nothing made up when it is damaged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use hr_gateway::config::DrainOrder;

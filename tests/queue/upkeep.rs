@@ -7,11 +7,11 @@ use hr_gateway::queue::capacity::Capacity;
 use hr_gateway::queue::ledger::Row;
 use hr_gateway::queue::segment::{SegmentCodec, SegmentError};
 use hr_gateway::queue::sequence_set::SequenceSet;
-use hr_gateway::queue::witness::{Finding, Witness};
+use hr_gateway::queue::witness::{Cover, Finding, Witness};
 use hr_gateway::queue::{Absorbable, ReadingQueue, status};
 use hr_gateway::reading::{BootId, Content, Moment, Observation};
 
-use super::recover::{all_ids, open, rescuer};
+use super::recover::{all_ids, copy, open, rescuer};
 use crate::support::draining::{UNBOUNDED, gateway};
 use crate::support::{moment, reading};
 
@@ -190,4 +190,78 @@ fn an_episode_of_evictions_reaches_from_the_earliest_to_the_latest() {
     row.note_eviction(unknown);
     let episode = row.evicting.unwrap();
     assert_eq!((episode.first, episode.last), (moment(20).into(), unknown.into()));
+}
+
+#[test]
+fn dead_letters_that_went_with_the_store_are_told_of_too() {
+    let place = tempfile::tempdir().unwrap();
+    let [folder, backup] = ["queue", "backup"].map(|name| place.path().join(name));
+    let queue = open(&folder).queue;
+    fill(&queue, 0..30);
+    queue.sync().unwrap();
+    copy(&folder, &backup);
+    queue.dead_letter(&SequenceSet::from_iter([5, 9]), "ValidationException: no").unwrap();
+    queue.remove(&SequenceSet::from_iter(1..=30)).unwrap();
+    drop(queue);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let witness = std::fs::read(&Witness::places(&folder)[0]).unwrap();
+    let opened = open(&folder);
+    assert_eq!(opened.missing, SequenceSet::from_iter([5, 9]));
+    assert_eq!(opened.queue.missing(), opened.missing);
+    drop(opened);
+
+    // In the backup they are still queued: nothing is missing, and all of it will be sent again.
+    std::fs::remove_dir_all(&folder).unwrap();
+    copy(&backup, &folder);
+    std::fs::write(&Witness::places(&folder)[0], witness).unwrap();
+    let opened = open(&folder);
+    assert!(opened.missing.is_empty(), "{:?}", opened.missing);
+    assert_eq!(opened.queue.depth(), 30);
+}
+
+#[test]
+fn many_dead_letters_are_covered_by_few_ranges() {
+    let few = SequenceSet::from_iter([1, 3, 4, 9]);
+    assert_eq!(Cover::of(&few).sequences(), few);
+    assert!(Cover::of(&SequenceSet::default()).sequences().is_empty());
+    let many = SequenceSet::from_iter((1..1_000).step_by(2));
+    let cover = Cover::of(&many).sequences();
+    assert_eq!(cover.ranges().take(23).collect::<Vec<_>>(), many.ranges().take(23).collect::<Vec<_>>());
+    assert_eq!(cover.ranges().next_back(), Some(47..=999));
+}
+
+#[test]
+fn a_witness_beside_that_can_no_longer_be_written_is_not_believed_for_ever() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("queue");
+    drop(open(&folder));
+    let [beside, _] = Witness::places(&folder);
+    let stale = std::fs::read(&beside).unwrap();
+    for _ in 0..3 {
+        fill(&open(&folder).queue, 0..10);
+        std::fs::write(&beside, &stale).unwrap();
+    }
+    assert_eq!(open(&folder).finding, Finding::Sound);
+}
+
+#[test]
+fn what_a_full_disk_refused_is_neither_missing_nor_forgotten_after_a_stop() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("queue");
+    let queue = open(&folder).queue;
+    fill(&queue, 0..10);
+    let full = Capacity { disk_headroom: u64::MAX, ..UNBOUNDED };
+    queue.reconfigure(full, SegmentCodec::default(), &gateway()).unwrap();
+    fill(&queue, 0..20);
+    (1..=8).for_each(|n| queue.dead_letter(&SequenceSet::from_iter([n]), "no").unwrap());
+    let before = queue.ledger();
+    assert_eq!(before.totals().readings.evicted, 20);
+    queue.close().unwrap();
+    drop(queue);
+    let opened = open(&folder);
+    assert_eq!(opened.finding, Finding::Sound);
+    assert_eq!(opened.queue.ledger(), before);
+    // Once there is room, the gap is told of.
+    opened.queue.append(&[reading("a", 100)]).unwrap();
+    assert_eq!(opened.queue.ledger().totals().gap_records.queued, 1);
 }
