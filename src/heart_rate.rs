@@ -1,8 +1,9 @@
 //! Heart Rate Measurement (characteristic 0x2A37) ⇄ bytes. Pure.
 //!
 //! Source: Heart Rate Service 1.0, section 3.1, and GATT Specification Supplement, "Heart Rate
-//! Measurement". What must hold: a payload that is too short for what its flags announce is refused,
-//! never guessed at; nothing here panics; every RR-Interval is kept as the integer that was on the air.
+//! Measurement". What must hold: a payload that is too short for the heart rate, or for the Energy Expended that its
+//! flags announce, is refused, never guessed at; nothing here panics; every RR-Interval is kept as the integer that was
+//! on the air.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +62,8 @@ pub enum MalformedMeasurement {
 
 impl HeartRateMeasurement {
     /// Reads a notification's payload. Reserved flag bits, and bytes after the fields that the flags
-    /// announce, are ignored: a later revision of the service may use them.
+    /// announce, are ignored: a later revision of the service may use them. So is half an RR-Interval at the
+    /// end, which some devices append to every notification.
     pub fn parse(payload: &[u8]) -> Result<Self, MalformedMeasurement> {
         let (&flags, mut rest) = payload.split_first().ok_or(MalformedMeasurement::Empty)?;
         let truncated = |field| MalformedMeasurement::Truncated { field, found: payload.len() };
@@ -81,10 +83,17 @@ impl HeartRateMeasurement {
         };
         let rr_intervals = match flags & FLAG_RR_INTERVALS {
             0 => Vec::new(),
-            _ if rest.len() % 2 != 0 => return Err(truncated("RR-Intervals")),
             _ => rest.chunks_exact(2).map(|b| RrInterval(u16::from_le_bytes([b[0], b[1]]))).collect(),
         };
         Ok(Self { heart_rate, sensor_contact, energy_expended_kj, rr_intervals })
+    }
+
+    /// Whether a payload that can be read ends in half an RR-Interval.
+    pub fn is_padded(payload: &[u8]) -> bool {
+        let flags = payload.first().copied().unwrap_or_default();
+        let before =
+            2 + usize::from(flags & FLAG_16_BIT != 0) + 2 * usize::from(flags & FLAG_ENERGY_EXPENDED != 0);
+        flags & FLAG_RR_INTERVALS != 0 && payload.len().saturating_sub(before) % 2 == 1
     }
 
     /// The payload a sensor would send for this measurement: 8 bits for a heart rate that fits them.

@@ -34,18 +34,22 @@ pub struct Tracker {
 
 #[derive(Debug, Default)]
 struct Track {
+    last_reading: Option<Moment>,
+    /// The last reading, or that there was no contact.
     last: Option<Moment>,
     /// Whether `last` was seen by this process, not by one before it.
     seen: bool,
     down: Option<GapReason>,
     no_contact_since: Option<Moment>,
     unsynchronized_since: Option<Moment>,
+    /// Notifications that ended in half an RR-Interval, and were not told of yet.
+    padded: u64,
 }
 
 impl Tracker {
     /// Goes on where `ledger` says that each sensor was. What lies between is a gap because of `before_us`.
     pub fn new(config: &SessionConfig, ledger: &Ledger, before_us: GapReason) -> Self {
-        let resume = |last: Option<Moment>| Track { last, ..Track::default() };
+        let resume = |last: Option<Moment>| Track { last_reading: last, last, ..Track::default() };
         Self {
             idle_after_ms: config.idle_after.0.as_millis() as u64,
             gap_after_ms: config.gap_after.0.as_millis() as u64,
@@ -81,13 +85,13 @@ impl Tracker {
                 return;
             }
         };
+        track.padded += u64::from(HeartRateMeasurement::is_padded(&payload));
         let mut gap = |reason, start| {
             let gap = Gap { reason, start, readings_lost: 0 };
             out.push(observation(Content::Body(Body::Gap(gap)), false));
         };
         // `None`: another boot, and a clock that was wrong in one of them.
         let silence_ms = track.last.map(|last| taken.ms_since(&last));
-        let starts_session = !matches!(silence_ms, Some(Some(ms)) if ms < self.idle_after_ms);
         let is_gap = match silence_ms {
             None => false,
             Some(ms) => ms.is_none_or(|ms| ms >= self.gap_after_ms),
@@ -97,7 +101,10 @@ impl Tracker {
             let unexplained = if track.seen { GapReason::SensorSilent } else { self.before_us };
             gap(if track.seen { down.unwrap_or(unexplained) } else { unexplained }, last);
         }
+        // Nobody's heart stands still: optical sensors say so off the skin, many of them without the contact bits.
+        let is_reading = measurement.heart_rate > 0;
         match measurement.sensor_contact {
+            _ if !is_reading => _ = track.no_contact_since.get_or_insert(taken),
             Some(false) => _ = track.no_contact_since.get_or_insert(taken),
             _ => track.no_contact_since.take().into_iter().for_each(|since| gap(GapReason::NoContact, since)),
         }
@@ -116,8 +123,20 @@ impl Tracker {
         }
         track.last = Some(taken);
         track.seen = true;
+        if !is_reading {
+            return;
+        }
+        let before = track.last_reading.replace(taken).and_then(|before| taken.ms_since(&before));
+        let starts_session = before.is_none_or(|ms| ms >= self.idle_after_ms);
         trace!(sensor = %event.sensor, heart_rate = measurement.heart_rate, "reading");
         out.push(observation(Content::Body(Body::Measurement(measurement)), starts_session));
+    }
+
+    /// How many notifications of which sensor ended in half an RR-Interval since the last call.
+    pub fn take_padded(&mut self) -> impl Iterator<Item = (&SensorId, u64)> {
+        let counts =
+            self.sensors.iter_mut().map(|(sensor, track)| (sensor, std::mem::take(&mut track.padded)));
+        counts.filter(|(_, padded)| *padded > 0)
     }
 
     /// The gap records of what is still going on when the gateway stops.
@@ -204,6 +223,7 @@ impl Ingest {
             }
             let closed = arrived.is_empty();
             arrived.drain(..).for_each(|event| tracker.handle(event, &mut observations));
+            tracker.take_padded().for_each(|(sensor, padded)| reporter.count_padded(sensor, padded));
             if !observations.is_empty() {
                 let batch = std::mem::take(&mut observations);
                 reporter.count_malformed(&batch);
@@ -239,20 +259,38 @@ impl Ingest {
 struct Reporter {
     evicted: u64,
     disk_low: bool,
-    malformed: BTreeMap<SensorId, Malformed>,
+    malformed: BTreeMap<SensorId, Occurrences>,
+    padded: BTreeMap<SensorId, Occurrences>,
 }
 
-/// What one sensor sent that nobody could understand.
+/// What happens again and again with one sensor.
 #[derive(Debug, Default)]
-struct Malformed {
+struct Occurrences {
     unreported: u64,
     reported: Option<Instant>,
 }
 
+impl Occurrences {
+    /// How many there were, if that is to be said now: at once, and then at most so often.
+    fn take_due(&mut self, every: Duration) -> Option<u64> {
+        let is_due = self.unreported > 0 && self.reported.is_none_or(|at| at.elapsed() >= every);
+        is_due.then(|| {
+            self.reported = Some(Instant::now());
+            std::mem::take(&mut self.unreported)
+        })
+    }
+}
+
 /// Malformed notifications of a sensor are reported at most this often.
 const MALFORMED_REPORT_EVERY: Duration = Duration::from_secs(60);
+/// And those with a byte too many, which cost nothing.
+const PADDED_REPORT_EVERY: Duration = Duration::from_secs(3600);
 
 impl Reporter {
+    fn count_padded(&mut self, sensor: &SensorId, count: u64) {
+        self.padded.entry(sensor.clone()).or_default().unreported += count;
+    }
+
     fn count_malformed(&mut self, batch: &[Observation]) {
         for observation in batch.iter().filter(|o| o.content == Content::Malformed) {
             self.malformed.entry(observation.sensor.clone()).or_default().unreported += 1;
@@ -283,15 +321,22 @@ impl Reporter {
             self.evicted = 0;
         }
         for (sensor, malformed) in &mut self.malformed {
-            let quiet = malformed.reported.is_none_or(|at| at.elapsed() >= MALFORMED_REPORT_EVERY);
-            if malformed.unreported > 0 && quiet {
+            if let Some(count) = malformed.take_due(MALFORMED_REPORT_EVERY) {
                 warn!(
                     error_class = "malformed",
                     %sensor,
-                    count = malformed.unreported,
+                    count,
                     "notifications that are no Heart Rate Measurement were dropped and counted"
                 );
-                *malformed = Malformed { unreported: 0, reported: Some(Instant::now()) };
+            }
+        }
+        for (sensor, padded) in &mut self.padded {
+            if let Some(count) = padded.take_due(PADDED_REPORT_EVERY) {
+                info!(
+                    %sensor,
+                    count,
+                    "notifications had half an RR-Interval at their end, which was left out; nothing else is missing"
+                );
             }
         }
     }

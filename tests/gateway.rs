@@ -13,6 +13,8 @@ mod durability;
 mod journal;
 #[path = "gateway/kinesis.rs"]
 mod kinesis;
+#[path = "gateway/measurements.rs"]
+mod measurements;
 #[path = "gateway/moto.rs"]
 mod moto;
 #[path = "gateway/names.rs"]

@@ -67,10 +67,31 @@ fn payloads_of_real_sensors_read_as_the_specification_says() {
     assert_eq!(all.rr_intervals[0].as_ms(), 1000.0);
 }
 
+/// As a device sent them that appends a byte to each.
+#[test]
+fn an_odd_byte_behind_the_rr_intervals_costs_nothing() {
+    for (payload, heart_rate, rr) in [
+        (&[0x10, 0x3e, 0xb1, 0x03, 0xde][..], 62, &[945][..]),
+        (&[0x10, 0x39, 0x23, 0x04, 0x35], 57, &[1059]),
+        (&[0x10, 0x3d, 0xcf, 0x03, 0xef], 61, &[975]),
+        (&[0x10, 72, 1], 72, &[]),
+        (&[0x19, 0x2c, 0x01, 5, 0, 0x00, 0x04, 9], 300, &[1024]),
+    ] {
+        let read = HeartRateMeasurement::parse(payload).unwrap();
+        let intervals: Vec<u16> = read.rr_intervals.iter().map(|rr| rr.0).collect();
+        assert_eq!((read.heart_rate, &*intervals), (heart_rate, rr));
+        assert!(HeartRateMeasurement::is_padded(payload));
+        assert!(!HeartRateMeasurement::is_padded(&payload[..payload.len() - 1]));
+    }
+    for whole in [&[][..], &[0x10, 72], &[0x00, 72, 1], &[0x10, 72, 1, 2]] {
+        assert!(!HeartRateMeasurement::is_padded(whole), "{whole:?}");
+    }
+}
+
 #[test]
 fn short_payloads_name_the_field_that_is_cut() {
     assert_eq!(HeartRateMeasurement::parse(&[]), Err(MalformedMeasurement::Empty));
-    for payload in [&[0x00][..], &[0x01, 72], &[0x08, 72, 1], &[0x10, 72, 1], &[0x10, 72, 1, 2, 3]] {
+    for payload in [&[0x00][..], &[0x01, 72], &[0x08, 72, 1], &[0x18, 72, 1]] {
         let error = HeartRateMeasurement::parse(payload).unwrap_err();
         assert!(
             matches!(error, MalformedMeasurement::Truncated { found, .. } if found == payload.len()),

@@ -86,15 +86,63 @@ fn a_restart_goes_on_with_the_session_and_tells_of_the_time_between() {
 fn readings_without_skin_contact_are_kept_and_their_span_is_marked() {
     let mut play = Play::new();
     play.reading(0);
-    let lost = play.at(moment(1), SourceEventKind::Notification(vec![0x04, 0]));
+    let lost = play.at(moment(1), SourceEventKind::Notification(vec![0x04, 70]));
     assert!(gaps(&lost).is_empty() && lost.len() == 1);
-    play.at(moment(2), SourceEventKind::Notification(vec![0x04, 0]));
+    play.at(moment(2), SourceEventKind::Notification(vec![0x04, 70]));
     let back = play.at(moment(3), SourceEventKind::Notification(vec![0x06, 70]));
     assert_eq!(gaps(&back), [(GapReason::NoContact, moment(1))]);
-    play.at(moment(4), SourceEventKind::Notification(vec![0x04, 0]));
+    play.at(moment(4), SourceEventKind::Notification(vec![0x04, 70]));
     let mut end = Vec::new();
     play.tracker.finish(&mut end);
     assert_eq!(gaps(&end), [(GapReason::NoContact, moment(4))], "also when the gateway stops meanwhile");
+}
+
+/// As optical sensors send it off the skin, whatever their contact bits say.
+#[test]
+fn a_heart_rate_of_zero_is_no_reading_but_a_span_without_contact() {
+    for flags in [0x00, 0x04, 0x06, 0x10] {
+        let mut play = Play::new();
+        let zero =
+            |play: &mut Play, second| play.at(moment(second), SourceEventKind::Notification(vec![flags, 0]));
+        play.reading(0);
+        for second in 1..=200 {
+            assert_eq!(zero(&mut play, second), [], "flags {flags:#x}");
+        }
+        let back = play.reading(201);
+        assert_eq!(gaps(&back), [(GapReason::NoContact, moment(1))]);
+        assert!(!back.last().unwrap().starts_session);
+        // Nobody wore it for long: who puts it on then begins anew.
+        (202..=700).for_each(|second| _ = zero(&mut play, second));
+        let back = play.reading(701);
+        assert_eq!(gaps(&back), [(GapReason::NoContact, moment(202))]);
+        assert!(back.last().unwrap().starts_session);
+        // The gateway stops meanwhile.
+        zero(&mut play, 702);
+        zero(&mut play, 703);
+        let mut out = Vec::new();
+        play.tracker.finish(&mut out);
+        assert_eq!((gaps(&out), out[0].taken), (vec![(GapReason::NoContact, moment(702))], moment(703)));
+    }
+}
+
+#[test]
+fn a_sensor_that_begins_without_contact_begins_its_session_with_the_first_reading() {
+    let mut play = Play::new();
+    assert_eq!(play.at(moment(0), SourceEventKind::Notification(vec![0x00, 0])), []);
+    let first = play.reading(1);
+    assert_eq!(gaps(&first), [(GapReason::NoContact, moment(0))]);
+    assert!(first.last().unwrap().starts_session);
+}
+
+#[test]
+fn notifications_with_a_byte_too_many_are_read_and_counted() {
+    let mut play = Play::new();
+    let read = play.at(moment(0), SourceEventKind::Notification(vec![0x10, 0x3e, 0xb1, 0x03, 0xde]));
+    let Content::Body(Body::Measurement(measurement)) = &read[0].content else { panic!("{read:?}") };
+    assert_eq!(measurement.heart_rate, 62);
+    play.reading(1);
+    assert_eq!(play.tracker.take_padded().collect::<Vec<_>>(), [(&sensor("a"), 1)]);
+    assert_eq!(play.tracker.take_padded().count(), 0);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::{Shared, scan};
 use crate::ble::session::{Action, Failure, Outcome, SensorSession};
 use crate::ble::{SourceEvent, SourceEventKind};
 use crate::config::SensorConfig;
+use crate::heart_rate::HeartRateMeasurement;
 use crate::reading::GapReason;
 
 const HEART_RATE_MEASUREMENT: u16 = 0x2A37;
@@ -329,13 +330,14 @@ impl Link {
                     let at = self.shared.clock.now();
                     self.shared.note_answer();
                     last_value = Instant::now();
-                    if notifications == 0 {
+                    let is_measurement = HeartRateMeasurement::parse(&value).is_ok();
+                    if notifications == 0 && is_measurement {
                         session.handle_first_notification();
                         if let Some(said) = session.take_report() {
                             super::report(&self.config.id, said, &self.shared);
                         }
                     }
-                    notifications += 1;
+                    notifications += u64::from(is_measurement);
                     let kind = SourceEventKind::Notification(value);
                     let event = SourceEvent { sensor: self.config.id.clone(), at, kind };
                     if self.shared.events.send(event).await.is_err() {

@@ -102,11 +102,11 @@ def what_comes_over_it(lab: Lab) -> None:
     """malformed notifications, 16-bit values, RR lists, contact lost"""
     lab.ready()
     strap = lab.strap
-    malformed = ["", "00", "0150", "105001", "0848", "1e4801"]
+    malformed = ["", "00", "0150", "0848", "1e4801"]
     for value in malformed:
         strap.raw(value)
         strap.send(72, rr=[853])
-    for hr in (0, 255, 256, 300, 65535):
+    for hr in (1, 255, 256, 300, 65535):
         strap.send(hr)
     strap.send(61, wide=True)
     for rr in ([1], [1024, 1], [0, 65535, 512], list(range(800, 807))):
