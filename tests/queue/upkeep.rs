@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hr_gateway::clock::{ANCHORS_MAX, Anchor};
 use hr_gateway::queue::capacity::Capacity;
-use hr_gateway::queue::ledger::Row;
+use hr_gateway::queue::ledger::{Account, Ledger, Row};
 use hr_gateway::queue::segment::{SegmentCodec, SegmentError};
 use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::queue::witness::{Cover, Finding, Witness};
@@ -264,4 +264,26 @@ fn what_a_full_disk_refused_is_neither_missing_nor_forgotten_after_a_stop() {
     // Once there is room, the gap is told of.
     opened.queue.append(&[reading("a", 100)]).unwrap();
     assert_eq!(opened.queue.ledger().totals().gap_records.queued, 1);
+}
+
+#[test]
+fn an_account_that_does_not_add_up_is_seen_in_each_of_its_columns() {
+    let whole = Account { received: 15, delivered: 1, queued: 2, dead_lettered: 4, evicted: 8 };
+    assert!(whole.balances());
+    let columns: [fn(&mut Account) -> &mut u64; 5] = [
+        |account| &mut account.received,
+        |account| &mut account.delivered,
+        |account| &mut account.queued,
+        |account| &mut account.dead_lettered,
+        |account| &mut account.evicted,
+    ];
+    for column in columns {
+        let mut wrong = whole;
+        *column(&mut wrong) += 1;
+        assert!(!wrong.balances(), "{wrong:?}");
+        for row in [Row { readings: wrong, ..Row::default() }, Row { gap_records: wrong, ..Row::default() }] {
+            let rows = [("a".parse().unwrap(), Row::default()), ("b".parse().unwrap(), row)].into();
+            assert!(!Ledger { rows }.balances());
+        }
+    }
 }
