@@ -5,7 +5,7 @@
 //! `log` (sled does) comes along.
 //!
 //! Who writes to a journald that stands still waits for it. So the journal's lines go through a thread of
-//! their own, which alone does: up to [`LINES_MAX`] wait for it, and what comes then is counted, and told once
+//! their own, which alone does: up to `LINES_MAX` wait for it, and what comes then is counted, and told once
 //! it moves again.
 
 use std::fmt::Debug;

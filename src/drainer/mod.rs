@@ -81,7 +81,7 @@ const ROUND_MAX: Duration = Duration::from_secs(5);
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 impl Drainer {
-    /// Drains until `stop`, then settles what is in flight, within [`SETTLE_MAX`].
+    /// Drains until `stop`, then settles what is in flight, within `SETTLE_MAX`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), QueueError> {
         let started = Instant::now();
         let mut dispatcher = Dispatcher::new(self.limits, self.order, self.random.clone());
