@@ -16,6 +16,8 @@ mod corpus;
 mod dispatch;
 #[path = "pure/heart_rate.rs"]
 mod heart_rate;
+#[path = "pure/outage.rs"]
+mod outage;
 #[path = "pure/segment.rs"]
 mod segment;
 #[path = "pure/sequence_set.rs"]

@@ -124,7 +124,7 @@ fn what_was_received_counts_though_the_link_was_lost_right_after() {
     let daemon = set.start();
     for burst in 1..=5_u64 {
         set.bus.wait_subscribed(WATCH);
-        let payloads: Vec<_> = (0..200).map(|rate| measurement(rate).encode()).collect();
+        let payloads: Vec<_> = (1..=200).map(|rate| measurement(rate).encode()).collect();
         set.bus.notify_all(WATCH, &payloads);
         set.bus.tell(&format!("drop {WATCH}"));
         daemon.wait_delivered(200 * burst);

@@ -185,11 +185,20 @@ fn an_episode_of_evictions_reaches_from_the_earliest_to_the_latest() {
     }
     let episode = row.evicting.unwrap();
     assert_eq!((episode.first, episode.last, episode.count), (moment(20).into(), moment(80).into(), 4));
-    // Of another boot, where one of the clocks was wrong: nobody can say.
+    // Of another boot the wall clock tells.
+    let other = |second| Moment { boot: BootId(98), boottime_ms: 1, ..moment(second) };
+    for (second, first, last) in [(20, 20, 80), (79, 20, 80), (10, 10, 80), (90, 10, 90)] {
+        row.note_eviction(other(second));
+        let episode = row.evicting.unwrap();
+        let wall_ms = |stored| Moment::from(stored).wall_ms;
+        let wanted = [first, last].map(|second| moment(second).wall_ms);
+        assert_eq!([wall_ms(episode.first), wall_ms(episode.last)], wanted, "{second}");
+    }
+    // Where one of the clocks was wrong, nobody can say.
     let unknown = Moment { boot: BootId(99), wall_ms: 0, synchronized: false, ..moment(1) };
     row.note_eviction(unknown);
     let episode = row.evicting.unwrap();
-    assert_eq!((episode.first, episode.last), (moment(20).into(), unknown.into()));
+    assert_eq!((episode.first, episode.last), (other(10).into(), unknown.into()));
 }
 
 #[test]
