@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the scripts beside it, after prepare.sh: builds for this architecture or for another one.
 # Variables for whoever sources it:
-#   native arch target gnu qemu    this machine's and the chosen architecture, by Debian's, Rust's, GNU's and QEMU's names
+#   native arch target gnu         this machine's and the chosen architecture, by Debian's, Rust's and GNU's names
 #   sysroot                        for another architecture, the folder with its libraries
 # shellcheck disable=SC2034
 
@@ -10,9 +10,9 @@ choose_target() {
     native=$(dpkg --print-architecture)
     arch=$1
     case $arch in
-        amd64) target=x86_64-unknown-linux-gnu gnu=x86_64-linux-gnu qemu=x86_64 ;;
-        arm64) target=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu qemu=aarch64 ;;
-        armhf) target=armv7-unknown-linux-gnueabihf gnu=arm-linux-gnueabihf qemu=arm ;;
+        amd64) target=x86_64-unknown-linux-gnu gnu=x86_64-linux-gnu ;;
+        arm64) target=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu ;;
+        armhf) target=armv7-unknown-linux-gnueabihf gnu=arm-linux-gnueabihf ;;
         *) return 1 ;;
     esac
     sysroot=target/debian/sysroot-$arch

@@ -48,7 +48,7 @@ prepare_tests() {
 
 # What checks a package: its rules, and its life in a bare Debian.
 prepare_package_tests() {
-    install_packages lintian mandoc piuparts qemu-user-static systemd
+    install_packages lintian mandoc piuparts systemd
 }
 
 # The machines with a real BlueZ, and the straps on the other side of their radio.
