@@ -7,6 +7,8 @@ from scenario import scenario
 from strap import recording
 
 UNREACHABLE = "the sink cannot be reached; everything is kept"
+THROTTLES = "the sink takes no more for now"
+FAILS = "; everything is kept, trying again every few seconds"
 ACCEPTS = "the sink accepts again"
 # Fast enough for a recording to pass in seconds; an emulated link takes it.
 FAST_S = 0.05
@@ -39,7 +41,7 @@ def bad_answers(lab: Lab) -> None:
     lab.strap.play()
     lab.arrive(5)
     kinesis = lab.kinesis
-    # What goes wrong, and how it is put right.
+    # What goes wrong, and how it is put right: the sink cannot be reached, but where it throttles.
     troubles: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
         "InternalFailure": (lambda: fail(lab, 500, "InternalFailure"), lambda: succeed(lab)),
         "ServiceUnavailable": (lambda: fail(lab, 503, "ServiceUnavailable"), lambda: succeed(lab)),
@@ -53,19 +55,21 @@ def bad_answers(lab: Lab) -> None:
     }
     for times, (name, (begin, end)) in enumerate(troubles.items(), start=1):
         begin()
-        lab.wait(lambda n=times: len(lab.said(UNREACHABLE)) >= n, f"{name}: said")
+        lab.wait(lambda n=times: len(lab.said(FAILS)) >= n, f"{name}: said")
         received = lab.status()["totals"]["received"]
         lab.wait(lambda n=received: lab.status()["totals"]["received"] >= n + 5, f"{name}: readings are still taken")
         end()
         lab.wait(lambda n=times: len(lab.said(ACCEPTS)) >= n, f"{name}: over")
         lab.arrive(5)
-        said = len(lab.said(UNREACHABLE)), len(lab.said(ACCEPTS))
+        said = len(lab.said(FAILS)), len(lab.said(ACCEPTS))
         assert said == (times, times), f"{name}: said once when it begins, and once when it ends"
+    said = len(lab.said(UNREACHABLE)), len(lab.said(THROTTLES))
+    assert said == (len(troubles) - 1, 1), "throttling is told as throttling, and nothing else is"
     kinesis.fail_rate = 0.5
     lab.arrive(10)
     assert kinesis.failed_entries, "half of the entries fail"
     kinesis.fail_rate = 0.0
-    assert len(lab.said(UNREACHABLE)) == len(troubles), "entries that fail and then do not are no outage"
+    assert len(lab.said(FAILS)) == len(troubles), "entries that fail and then do not are no outage"
     lab.balanced(duplicates=True)
 
 
