@@ -3,19 +3,24 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from dbus_fast import Variant
+from dbus_fast import DBusError, Variant
 
 from gatt import Characteristic, Service
 from object_server import Interface, method
 from sensor import Sensor, bluez_error
 
 if TYPE_CHECKING:
-    from bluetoothd import Adapter
+    from adapter import Adapter
 
 RESOLVE_SERVICES_S = 0.1
 PAIRING_S = 0.1
 # Real BlueZ tries for much longer; tests have no use for the wait.
 UNREACHABLE_S = 1.0
+
+
+def no_link() -> DBusError:
+    """BlueZ's one answer, whatever the kernel's reason was (src/device.c, att_connect_cb)."""
+    return bluez_error("Failed", "le-connection-abort-by-local")
 
 
 class Device(Interface):
@@ -28,7 +33,10 @@ class Device(Interface):
         self.adapter = adapter
         self.sensor = sensor
         self.address = sensor.address
-        self.rssi: int | None = sensor.rssi
+        self.name_shown = sensor.name
+        self.gap_name_read = False
+        self.rssi: int | None = None
+        self.manufacturer_data: dict[int, bytes] = {}
         self.connected = self.connecting = self.resolved = False
         self.trusted = self.blocked = False
         self.alias = ""
@@ -40,14 +48,19 @@ class Device(Interface):
 
     @property
     def paired(self) -> bool:
-        return self.adapter.hci in self.sensor.bonds
+        return self.adapter.address in self.sensor.bonds
+
+    @property
+    def stale(self) -> bool:
+        """Whether the attribute table that BlueZ stored is not the sensor's."""
+        return self.adapter.address in self.sensor.stale
 
     def properties(self) -> dict[str, Variant]:
         properties = {
             "Address": Variant("s", self.address),
-            "AddressType": Variant("s", "random"),
-            "Name": Variant("s", self.sensor.name),
-            "Alias": Variant("s", self.alias or self.sensor.name),
+            "AddressType": Variant("s", self.sensor.address_type),
+            "Name": Variant("s", self.name_shown),
+            "Alias": Variant("s", self.alias or self.name_shown),
             "Adapter": Variant("o", self.adapter.path),
             "Paired": Variant("b", self.paired),
             "Bonded": Variant("b", self.paired),
@@ -60,6 +73,9 @@ class Device(Interface):
         }
         if self.rssi is not None:
             properties["RSSI"] = Variant("n", self.rssi)
+        if self.manufacturer_data:
+            heard = {number: Variant("ay", data) for number, data in self.manufacturer_data.items()}
+            properties["ManufacturerData"] = Variant("a{qv}", heard)
         return properties
 
     def set_property(self, name: str, value: Any) -> None:
@@ -68,9 +84,31 @@ class Device(Interface):
         setattr(self, name.lower(), value)
         self.changed(name)
 
-    def set_rssi(self, rssi: int | None) -> None:
-        if rssi is not None or self.rssi is not None:
-            self.rssi = rssi
+    def hear(self, sensor: Sensor, duplicates_wanted: bool) -> list[str]:
+        """Take over what an advertisement says; returns the properties to be announced."""
+        self.sensor = sensor
+        self.rssi = sensor.loudness(self.adapter.hci)
+        announced = ["RSSI"]
+        if not self.gap_name_read:
+            announced += self._show_name(sensor.name)
+        heard = sensor.manufacturer_data
+        if duplicates_wanted and heard:
+            self.manufacturer_data = dict(heard)
+            announced.append("ManufacturerData")
+        elif heard.items() - self.manufacturer_data.items():
+            self.manufacturer_data |= heard
+            announced.append("ManufacturerData")
+        return announced
+
+    def _show_name(self, name: str) -> list[str]:
+        if name == self.name_shown:
+            return []
+        self.name_shown = name
+        return ["Name"] if self.alias else ["Name", "Alias"]
+
+    def discovery_ended(self) -> None:
+        if self.rssi is not None:
+            self.rssi = None
             self.changed("RSSI")
 
     def forget_expiry(self) -> None:
@@ -133,7 +171,7 @@ class Device(Interface):
             raise bluez_error("AuthenticationCanceled", "Authentication Canceled")
         if not self.connected:
             raise bluez_error("AuthenticationFailed", "Authentication Failed")
-        self.sensor.bonds.add(self.adapter.hci)
+        self.sensor.bonds.add(self.adapter.address)
         self.changed("Paired", "Bonded")
 
     @method("CancelPairing")
@@ -149,7 +187,7 @@ class Device(Interface):
         if not await daemon.agent_agrees(self.path):
             await asyncio.Event().wait()
         await asyncio.sleep(PAIRING_S)
-        self.sensor.bonds.add(self.adapter.hci)
+        self.sensor.bonds.add(self.adapter.address)
         self.changed("Paired", "Bonded")
 
     async def _establish_link(self) -> None:
@@ -158,23 +196,37 @@ class Device(Interface):
         if self.connected:
             return
         self.adapter.require_power()
+        if self.adapter.record.failures_due > 0:
+            self.adapter.record.failures_due -= 1
+            raise no_link()
         self.connecting = True
         try:
-            if not (self.sensor.audible and self.sensor.address == self.address):
+            here = self.sensor.address == self.address
+            if not (here and self.sensor.audible_to(self.adapter.hci)):
                 await asyncio.sleep(UNREACHABLE_S)
-                raise bluez_error("Failed", "le-connection-abort-by-local")
-            self.forget_expiry()
-            self.links += 1
-            self.connected = True
-            self.sensor.link = self
-            self.changed("Connected")
+                raise no_link()
+            if not self.adapter.has_slot:
+                raise no_link()
+            self._link_made()
             link = self.links
             await asyncio.sleep(RESOLVE_SERVICES_S)
             if not self.connected or self.links != link:
-                raise bluez_error("Failed", "le-connection-abort-by-local")
+                raise no_link()
             self._resolve_services()
         finally:
             self.connecting = False
+
+    def link_from_elsewhere(self, sensor: Sensor) -> None:
+        self.sensor = sensor
+        self._link_made()
+        self._resolve_services()
+
+    def _link_made(self) -> None:
+        self.forget_expiry()
+        self.links += 1
+        self.connected = True
+        self.sensor.link = self
+        self.changed("Connected")
 
     def _resolve_services(self) -> None:
         services = self.sensor.gatt()
@@ -189,3 +241,10 @@ class Device(Interface):
         self.uuids = [spec.uuid for spec in services]
         self.resolved = True
         self.changed("UUIDs", "ServicesResolved")
+        if self.sensor.gap_name is not None:
+            self._read_gap_name(self.sensor.gap_name)
+
+    def _read_gap_name(self, name: str) -> None:
+        self.gap_name_read = True
+        if announced := self._show_name(name):
+            self.changed(*announced)

@@ -79,10 +79,14 @@ class Characteristic(Interface):
         device, sensor = self.device, self.device.sensor
         if self.is_heart_rate:
             sensor.calls["start_notify"] += 1
+            if sensor.acquired:
+                raise bluez_error("NotPermitted", "Notify acquired")
             link = device.links if device.connected else None
             self.begun.add(sender)
             try:
                 await sensor.gate("notify")
+                if device.connected and device.stale:
+                    raise bluez_error("Failed", "Operation failed with ATT error: 0x0a")
             except DBusError:
                 self.begun.discard(sender)
                 raise
@@ -118,7 +122,14 @@ class Characteristic(Interface):
         raise bluez_error("Failed", "No notify session started")
 
     def resume(self) -> None:
-        """On a new link BlueZ subscribes for those whose StartNotify the last one left pending."""
+        """On a new link BlueZ subscribes for those whose StartNotify the last one left pending.
+
+        With a stale table it fails to, and to resume the sessions there are, and tells nobody.
+        """
+        if self.is_heart_rate and self.device.stale:
+            self.begun.clear()
+            self.end_sessions()
+            return
         if "notify" in self.device.sensor.hung:
             return
         for client in self.begun - self.server.departed:

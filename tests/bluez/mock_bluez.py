@@ -11,13 +11,22 @@ import inspect
 import json
 import logging
 import os
-import re
 import sys
 from typing import Any
 
 from dbus_fast import Variant
 
-from bluetoothd import AdapterRecord, Bluetoothd, World
+from adapter import Adapter, AdapterRecord, default_address
+from arguments import (
+    CommandError,
+    choose,
+    parse_adapter,
+    parse_address,
+    parse_company,
+    parse_option,
+    parse_text,
+)
+from bluetoothd import Bluetoothd, World
 from gatt import Characteristic
 from object_server import Interface, ObjectServer
 from sensor import Sensor
@@ -25,13 +34,6 @@ from sensor import Sensor
 COMMAND_BYTES_MAX = 16 * 1024 * 1024  # one notify line may carry a whole test's values
 RESTART_S = 0.3
 TEMPORARY_TIMEOUT_S = 30.0  # BlueZ's default
-
-ADDRESS = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
-ADAPTER = re.compile(r"hci[0-9]+")
-
-
-class CommandError(Exception):
-    """What was asked makes no sense; the text is the answer."""
 
 
 class TimeDate(Interface):
@@ -83,17 +85,49 @@ class Mock:
         return "ok" if result is None else f"ok {json.dumps(result)}"
 
     async def do_sensor(self, address: str, name: str, *options: str) -> None:
-        address = new_address(address)
-        if address in self.world.sensors:
-            raise CommandError(f"sensor {address} is there already")
-        values = dict(option.split("=", 1) for option in options)
-        arguments = {key: parse_option(key, value) for key, value in values.items()}
-        keywords = {"bond": "bond_required", "hrs": "advertises_heart_rate"}
-        self.world.sensors[address] = Sensor(
-            address,
-            name.replace("_", " "),
-            **{keywords.get(key, key): value for key, value in arguments.items()},
-        )
+        address = self.unused(address)
+        fields = dict(parse_option(option) for option in options)
+        hci = fields.pop("paired", None)
+        sensor = Sensor(address, parse_text(name), **fields)
+        if hci is not None:
+            sensor.bonds.add(self.world.address_of(hci))
+        self.world.sensors[address] = sensor
+
+    async def do_rename(self, address: str, name: str) -> None:
+        self.sensor(address).name = parse_text(name)
+
+    async def do_hear(self, address: str, hci: str, loudness: str) -> None:
+        sensor = self.sensor(address)
+        parse_adapter(hci)
+        if loudness == "default":
+            sensor.hearing.pop(hci, None)
+        elif loudness == "deaf":
+            sensor.hearing[hci] = None
+            if sensor.link is not None and sensor.link.adapter.hci == hci:
+                sensor.drop()
+        else:
+            sensor.hearing[hci] = int(loudness)
+
+    async def do_manufacturer_data(self, address: str, company: str, data: str) -> None:
+        sensor, number = self.sensor(address), parse_company(company)
+        if data == "none":
+            sensor.manufacturer_data.pop(number, None)
+        else:
+            sensor.manufacturer_data[number] = bytes.fromhex(data)
+        for adapter in self.daemon.adapters.values():
+            adapter.hear(sensor)
+
+    async def do_foreign_link(self, address: str, hci: str) -> None:
+        sensor, adapter = self.sensor(address), self.adapter(hci)
+        if not (adapter.powered and adapter.has_slot and sensor.audible_to(hci)):
+            raise CommandError(f"{hci} cannot link {address} now")
+        adapter.link_from_elsewhere(sensor)
+
+    async def do_acquired(self, address: str, switch: str) -> None:
+        self.sensor(address).acquired = choose(switch, {"on": True, "off": False})
+
+    async def do_stale(self, address: str, hci: str) -> None:
+        self.sensor(address).stale.add(self.world.address_of(parse_adapter(hci)))
 
     async def do_notify(self, address: str, *values: str) -> int:
         device = self.sensor(address).link
@@ -131,31 +165,47 @@ class Mock:
 
     async def do_readdress(self, address: str, other: str) -> None:
         sensor = self.sensor(address)
-        other = new_address(other)
-        if other in self.world.sensors:
-            raise CommandError(f"sensor {other} is there already")
+        other = self.unused(other)
         sensor.drop()
         sensor.bonds.clear()
+        sensor.stale.clear()
         del self.world.sensors[sensor.address]
         sensor.address = other
         self.world.sensors[other] = sensor
 
-    async def do_adapter(self, hci: str, action: str, switch: str = "") -> None:
-        if not ADAPTER.fullmatch(hci):
-            raise CommandError(f"{hci!r} is not an adapter's name")
-        present = hci in self.daemon.adapters
-        if present == (action == "add"):
-            raise CommandError(f"{hci} is {'there already' if present else 'not there'}")
+    async def do_adapter(self, hci: str, action: str, argument: str = "") -> None:
         if action == "add":
-            self.world.adapters.setdefault(hci, AdapterRecord()).present = True
-            self.daemon.add_adapter(hci)
-        elif action == "remove":
-            self.world.adapters[hci].present = False
-            self.daemon.remove_adapter(hci)
-        elif action == "power":
-            self.daemon.adapters[hci].set_powered(choose(switch, {"on": True, "off": False}))
-        else:
-            raise CommandError(f"adapter cannot {action!r}")
+            self.add_adapter(parse_adapter(hci), argument)
+            return
+        adapter = self.adapter(hci)
+        match action, argument:
+            case "remove", "":
+                adapter.record.present = False
+                self.daemon.remove_adapter(hci)
+            case "power", "on" | "off":
+                if adapter.record.blocked:
+                    raise CommandError(f"{hci} is blocked")
+                adapter.set_powered(argument == "on")
+            case "block" | "unblock", "":
+                adapter.set_blocked(action == "block")
+            case "slots", "none":
+                adapter.record.slots = None
+            case "slots", _:
+                adapter.record.slots = int(argument)
+            case "fails", _:
+                adapter.record.failures_due = int(argument)
+            case _:
+                raise CommandError(f"an adapter cannot {action} {argument}")
+
+    def add_adapter(self, hci: str, address: str) -> None:
+        if hci in self.daemon.adapters:
+            raise CommandError(f"{hci} is there already")
+        address = parse_address(address) if address else default_address(hci)
+        if any(adapter.address == address for adapter in self.daemon.adapters.values()):
+            raise CommandError(f"there is an adapter {address} already")
+        known = self.world.adapters.get(hci, AdapterRecord(address))
+        self.world.adapters[hci] = AdapterRecord(address, calls=known.calls)
+        self.daemon.add_adapter(hci)
 
     async def do_restart(self) -> None:
         await self.daemon.stop()
@@ -169,6 +219,7 @@ class Mock:
         return {
             **{name: sensor.calls[name] for name in counted},
             "connected": sensor.link is not None,
+            "via": None if sensor.link is None else sensor.link.adapter.hci,
             "notify_sessions": sum(len(c.sessions) for c in self.heart_rates(sensor)),
             "paired": bool(sensor.bonds),
         }
@@ -184,6 +235,8 @@ class Mock:
             "powered": adapter is not None and adapter.powered,
             "discovering": adapter is not None and bool(adapter.discoverers),
             "power_cycles": calls["power_cycles"],
+            "refused": calls["refused"],
+            "links": 0 if adapter is None else adapter.links,
         }
 
     async def do_clock(self, state: str) -> None:
@@ -195,6 +248,18 @@ class Mock:
         except KeyError:
             raise CommandError(f"no sensor {address}") from None
 
+    def adapter(self, hci: str) -> Adapter:
+        try:
+            return self.daemon.adapters[hci]
+        except KeyError:
+            raise CommandError(f"no adapter {hci}") from None
+
+    def unused(self, word: str) -> str:
+        address = parse_address(word)
+        if address in self.world.sensors:
+            raise CommandError(f"sensor {address} is there already")
+        return address
+
     def heart_rates(self, sensor: Sensor) -> list[Characteristic]:
         return [
             characteristic
@@ -205,35 +270,10 @@ class Mock:
         ]
 
 
-def new_address(text: str) -> str:
-    address = text.upper()
-    if not ADDRESS.fullmatch(address):
-        raise CommandError(f"{text!r} is not an address")
-    return address
-
-
-def choose(word: str, choices: dict[str, Any]) -> Any:
-    if word not in choices:
-        raise CommandError(f"{word!r} is none of {', '.join(choices)}")
-    return choices[word]
-
-
-def parse_option(key: str, value: str) -> Any:
-    if key in ("battery", "location", "rssi"):
-        return int(value)
-    if key in ("manufacturer", "model"):
-        return value.replace("_", " ")
-    if key == "bond":
-        return choose(value, {"required": True})
-    if key == "hrs":
-        return choose(value, {"yes": True, "no": False})
-    raise CommandError(f"a sensor has no option {key!r}")
-
-
 async def main() -> None:
     logging.basicConfig(level=os.environ.get("MOCK_LOG", "WARNING"), stream=sys.stderr)
     timeout_s = float(os.environ.get("MOCK_TEMPORARY_TIMEOUT_S", TEMPORARY_TIMEOUT_S))
-    mock = Mock(World(timeout_s, adapters={"hci0": AdapterRecord()}))
+    mock = Mock(World(timeout_s, adapters={"hci0": AdapterRecord(default_address("hci0"))}))
     await mock.start()
     print("ready", flush=True)
 

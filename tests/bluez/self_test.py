@@ -12,12 +12,16 @@ import traceback
 
 from dbus_fast import Message, Variant
 
+import self_test_adapters
+import self_test_sensors
 from self_test_harness import (
     ADAPTER,
     AGENTS,
     CHARACTERISTIC,
     DEVICE,
+    FAILED,
     HCI0,
+    IN_PROGRESS,
     Client,
     Mock,
     another_client,
@@ -32,7 +36,6 @@ TEMPORARY_TIMEOUT_S = 3.0
 BURST_VALUES = 24_000
 BURST_VALUES_PER_S_MIN = 2_000
 
-FAILED, IN_PROGRESS = "org.bluez.Error.Failed", "org.bluez.Error.InProgress"
 UNKNOWN_OBJECT = "org.freedesktop.DBus.Error.UnknownObject"
 
 
@@ -139,7 +142,8 @@ async def sessions_outlive_a_lost_link(mock: Mock, client: Client, a: str) -> No
     assert await mock.do(f"notify {a} 0648") == 1
     stats = await mock.do(f"stats {a}")
     assert stats == {"connect": 3, "disconnect": 1, "start_notify": 4, "stop_notify": 0, "pair": 0,
-                     "remove": 0, "connected": True, "notify_sessions": 1, "paired": False}
+                     "remove": 0, "connected": True, "via": "hci0", "notify_sessions": 1,
+                     "paired": False}
 
 
 async def out_of_range_and_silent_are_unreachable(mock: Mock, client: Client, a: str) -> None:
@@ -422,7 +426,9 @@ async def a_burst_arrives_whole_and_in_order(mock: Mock, client: Client, a: str)
 
 
 CHECKS = [
-    check for name, check in list(globals().items())
+    check
+    for module in (sys.modules[__name__], self_test_sensors, self_test_adapters)
+    for check in vars(module).values()
     if asyncio.iscoroutinefunction(check) and check.__annotations__.get("mock") is Mock
 ]
 

@@ -1,4 +1,4 @@
-"""What self_test.py stands on: a private bus, the mock as a process, callers on the bus."""
+"""What the self tests stand on: a private bus, the mock as a process, callers on the bus."""
 
 import asyncio
 import json
@@ -18,7 +18,8 @@ HERE = Path(__file__).resolve().parent
 
 ADAPTER, DEVICE = "org.bluez.Adapter1", "org.bluez.Device1"
 CHARACTERISTIC, AGENTS = "org.bluez.GattCharacteristic1", "org.bluez.AgentManager1"
-HCI0 = "/org/bluez/hci0"
+HCI0, HCI1 = "/org/bluez/hci0", "/org/bluez/hci1"
+FAILED, IN_PROGRESS = "org.bluez.Error.Failed", "org.bluez.Error.InProgress"
 
 
 class Client:
@@ -62,6 +63,10 @@ class Client:
         properties = "org.freedesktop.DBus.Properties"
         await self.call(path, properties, "Set", "ssv", interface, name, value)
 
+    async def signals_settled(self) -> None:
+        """Everything that org.bluez sent until now has arrived: its answer comes after it."""
+        await self.objects()
+
     async def objects(self) -> dict[str, Any]:
         manager = "org.freedesktop.DBus.ObjectManager"
         return await self.call("/", manager, "GetManagedObjects")
@@ -87,8 +92,12 @@ class Client:
         return device, heart_rate(device)
 
     def values(self, path: str) -> list[bytes]:
+        return [bytes(value) for value in self.changes(path, "Value")]
+
+    def changes(self, path: str, name: str) -> list[Any]:
+        """What PropertiesChanged said of one property, in its order."""
         changes = (m.body[1] for m in self.signals if m.path == path)
-        return [bytes(changed["Value"].value) for changed in changes if "Value" in changed]
+        return [changed[name].value for changed in changes if name in changed]
 
 
 class Mock:
@@ -126,11 +135,12 @@ async def until(holds: Callable[[], Any], timeout_s: float) -> None:
         await asyncio.sleep(0.02)
 
 
-async def refused(call: Any, name: str) -> None:
+async def refused(call: Any, name: str, text: str = "") -> None:
     try:
         await call
     except DBusError as error:
         assert error.type == name, f"{error.type}, not {name}"
+        assert text in error.text, f"{error.text}, not {text}"
     else:
         raise AssertionError(f"succeeded instead of {name}")
 
@@ -142,6 +152,26 @@ async def another_client() -> AsyncIterator[Client]:
         yield client
     finally:
         client.bus.disconnect()
+
+
+@asynccontextmanager
+async def discovery(client: Client, hci: str = HCI0, **wanted: Variant) -> AsyncIterator[None]:
+    await client.call(hci, ADAPTER, "SetDiscoveryFilter", "a{sv}", wanted)
+    await client.call(hci, ADAPTER, "StartDiscovery")
+    try:
+        yield
+    finally:
+        await client.call(hci, ADAPTER, "StopDiscovery")
+
+
+@asynccontextmanager
+async def second_adapter(mock: Mock, address: str = "") -> AsyncIterator[None]:
+    """hci1, for as long as a check lasts."""
+    await mock.do(f"adapter hci1 add {address}")
+    try:
+        yield
+    finally:
+        await mock.answer("adapter hci1 remove")
 
 
 @asynccontextmanager

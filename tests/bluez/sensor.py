@@ -42,7 +42,7 @@ class ServiceSpec(NamedTuple):
 
 @dataclass
 class Sensor:
-    """One BLE peripheral, seen by every adapter, linked to at most one."""
+    """One BLE peripheral, heard by every adapter that is not deaf to it, linked to at most one."""
 
     address: str
     name: str
@@ -53,21 +53,31 @@ class Sensor:
     rssi: int = -50
     bond_required: bool = False
     advertises_heart_rate: bool = True
+    address_type: str = "random"
+    gap_name: str | None = None  # read over the link; None: as advertised
 
     in_range: bool = True
     advertising: bool = True
+    hearing: dict[str, int | None] = field(default_factory=dict)  # hciN -> RSSI there; None: deaf
+    manufacturer_data: dict[int, bytes] = field(default_factory=dict)  # by company; advertised
     link: "Device | None" = None
-    bonds: set[str] = field(default_factory=set)  # names of the adapters it is bonded to
+    bonds: set[str] = field(default_factory=set)  # addresses of the adapters it is bonded to
+    stale: set[str] = field(default_factory=set)  # of those whose stored attribute table is wrong
+    acquired: bool = False  # by AcquireNotify of another program
     calls: Counter[str] = field(default_factory=Counter)
     failures_due: Counter[str] = field(default_factory=Counter)
     greeting: bytes = b""  # sent at once when subscribed to, before StartNotify is answered
     hung: set[str] = field(default_factory=set)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def audible(self) -> bool:
-        """Whether a scan hears it now. A linked peripheral does not advertise."""
-        return self.in_range and self.advertising and self.link is None
+    def loudness(self, hci: str) -> int | None:
+        """The RSSI with which hciN hears it; None: it does not."""
+        return self.hearing.get(hci, self.rssi)
+
+    def audible_to(self, hci: str) -> bool:
+        """Whether hciN hears it now. A linked peripheral does not advertise."""
+        heard = self.in_range and self.advertising and self.loudness(hci) is not None
+        return heard and self.link is None
 
     def advertised_uuids(self) -> list[str]:
         return [HEART_RATE_SERVICE] if self.advertises_heart_rate else []
