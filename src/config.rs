@@ -23,7 +23,7 @@ use crate::reading::{GatewayId, SensorId};
 pub use layers::Layers;
 pub use mistakes::{ConfigError, Mistake};
 pub use validate::{Validated, machine_id};
-pub use values::{Address, Size, Span};
+pub use values::{AdapterChoice, Address, Fit, NamePattern, Size, Span};
 
 /// Where the daemon looks for its file.
 pub const DEFAULT_PATH: &str = "/etc/hr-gatewayd/config.toml";
@@ -75,15 +75,29 @@ pub struct SensorConfig {
     pub id: SensorId,
     /// Its Bluetooth address.
     pub address: Option<Address>,
-    /// Its advertised name, or how that begins.
-    pub name: Option<String>,
-    /// The adapter to reach it by; by default the first.
-    pub adapter: Option<String>,
+    /// Its advertised name, or with a `*` behind it how that begins.
+    pub name: Option<NamePattern>,
+    /// Which of the devices of that name.
+    #[serde(default)]
+    pub follow: Follow,
+    /// The adapter to reach it by, by name or address; by default the best of all.
+    pub adapter: Option<AdapterChoice>,
     /// Bond with it: needed where it demands encryption or changes its address.
     #[serde(default)]
     pub bond: bool,
     /// The passkey it shows, if it asks for one when bonding.
     pub passkey: Option<u32>,
+}
+
+/// What follows when another device has a sensor's name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Follow {
+    /// The device once found stays the sensor, until a person says otherwise (`hr-gatewayd sensor forget`).
+    #[default]
+    Same,
+    /// Whichever device of that name is there.
+    Any,
 }
 
 /// `[bluetooth]`
@@ -96,8 +110,8 @@ pub struct BluetoothConfig {
     pub discover_rssi_min: i16,
     /// Take at most so many.
     pub discover_max: usize,
-    /// Adapters to discover on; empty is all.
-    pub adapters: Vec<String>,
+    /// Adapters to use, by name or address; empty is all.
+    pub adapters: Vec<AdapterChoice>,
     /// A link that brings nothing for so long counts as dead.
     pub silence_max: Span,
 }
@@ -216,6 +230,16 @@ pub struct LogConfig {
     pub level: String,
     /// How often the ledger is logged.
     pub ledger_interval: Span,
+}
+
+impl BluetoothConfig {
+    /// The adapters that a sensor may be reached by; none named are all.
+    pub fn adapters_of(&self, sensor: &SensorConfig) -> Vec<AdapterChoice> {
+        match &sensor.adapter {
+            Some(adapter) => vec![adapter.clone()],
+            None => self.adapters.clone(),
+        }
+    }
 }
 
 impl Default for BluetoothConfig {

@@ -1,10 +1,11 @@
-//! The queue commands, on a stopped or a running gateway.
+//! The commands about the queue and the sensors, on a stopped or a running gateway.
 //!
 //! sled lets one process open a store, so the running daemon answers for it on a Unix socket beside
 //! the store (which only its user and root reach): one request as a line of JSON, answered by lines of
 //! [`Reply`]. On a stopped gateway the same [`execute`] runs in the command itself.
 
 mod execute;
+mod sensors;
 mod server;
 
 use std::io::{self, BufRead, Write};
@@ -14,14 +15,27 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use execute::execute;
+pub use sensors::Sensors;
 pub use server::Server;
 
+use crate::ble::identity::Known;
 use crate::queue::{self, QueueError};
+use crate::reading::SensorId;
+
+/// What is asked of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Of its queue.
+    Queue(QueueRequest),
+    /// Of its sensors.
+    Sensors(SensorRequest),
+}
 
 /// What is asked of the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
+pub enum QueueRequest {
     /// Ledger and depth, by sensor.
     Status,
     /// Every queued item, as it would be sent.
@@ -34,6 +48,27 @@ pub enum Request {
     Drop(Selection),
     /// What can be read of the damaged store in this folder back into the queue.
     Recover(PathBuf),
+}
+
+/// What is asked of the sensors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SensorRequest {
+    /// Which device each is.
+    List,
+    /// To let go of the device of one.
+    Forget(SensorId),
+}
+
+/// Which device a sensor is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SensorDevice {
+    /// The sensor.
+    pub sensor: SensorId,
+    /// Its device, if it was found once.
+    pub device: Option<Known>,
+    /// Whether readings flow; absent where the gateway is stopped, or the sensor not wanted.
+    pub streams: Option<bool>,
 }
 
 /// Which dead letters.
@@ -50,7 +85,7 @@ pub enum Selection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// To [`Request::Status`].
+    /// To [`QueueRequest::Status`].
     Status(Box<queue::Status>),
     /// A queued item's NDJSON line.
     Line(String),
@@ -72,6 +107,8 @@ pub enum Reply {
         /// Sequences that are known to be missing, as ranges.
         missing: Vec<(u64, u64)>,
     },
+    /// To [`SensorRequest::List`].
+    Sensor(SensorDevice),
     /// So many of so many are done.
     Progress(u64, u64),
     /// It is done; so many items were concerned.

@@ -5,7 +5,7 @@
 //! | source (one child per sensor) | the links | it is told to |
 //! | ingest | the append side of the queue | its channel is closed and empty |
 //! | drainer | the remove side and the sink | its token is cancelled; it settles what is in flight, if the sink answers soon |
-//! | control | the socket of `hr-gatewayd queue` | last |
+//! | control | the socket of `hr-gatewayd queue` and `sensor` | last |
 //! | heartbeat | the clock, the status line, the watchdog, the ledger's log line | last |
 //!
 //! Stopping goes downstream, source first, under one deadline. Of it ingest and the queue's closing have
@@ -32,10 +32,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::ble::registry::Registry;
 use crate::ble::{EVENTS_MAX, NotificationSource, SourceView};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::control::Server;
+use crate::control::{Sensors, Server};
 use crate::drainer::batch::Limits;
 use crate::drainer::settle::CallError;
 use crate::drainer::{Drainer, DrainerView, RecordSink};
@@ -68,8 +69,9 @@ pub struct Gateway {
     pub sink: Option<Arc<dyn RecordSink>>,
     /// The machine's clocks.
     pub clock: SystemClock,
-    /// The socket for `hr-gatewayd queue`, if wanted, and what reads damaged stores for it.
-    pub control: Option<(PathBuf, Rescuer)>,
+    /// The socket for `hr-gatewayd queue` and `sensor`, if wanted, what reads damaged stores for it, and which
+    /// device each sensor is.
+    pub control: Option<(PathBuf, Rescuer, Registry)>,
     /// The file that its user writes: named where something is missing.
     pub config_path: PathBuf,
 }
@@ -197,7 +199,10 @@ impl Gateway {
             config_path: self.config_path,
         };
         let queue = self.queue.clone();
-        let control = self.control.map(|(socket, rescuer)| Server { socket, queue, rescuer });
+        let control = self.control.map(|(socket, rescuer, registry)| {
+            let sensors = Sensors { registry, states: source.states.clone() };
+            Server { socket, queue, rescuer, sensors }
+        });
         let drainer = self.sink.map(|sink| Drainer {
             queue: self.queue.clone(),
             sink,

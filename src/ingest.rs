@@ -40,6 +40,8 @@ struct Track {
     /// Whether `last` was seen by this process, not by one before it.
     seen: bool,
     down: Option<GapReason>,
+    /// Whether another device became the sensor, and has sent no reading yet.
+    replaced: bool,
     no_contact_since: Option<Moment>,
     unsynchronized_since: Option<Moment>,
     /// Notifications that ended in half an RR-Interval, and were not told of yet.
@@ -97,10 +99,15 @@ impl Tracker {
             Some(ms) => ms.is_none_or(|ms| ms >= self.gap_after_ms),
         };
         let down = track.down.take();
-        if is_gap && let Some(last) = track.last {
+        let was_replaced = down == Some(GapReason::SensorReplaced);
+        if (is_gap || was_replaced)
+            && let Some(last) = track.last
+        {
             let unexplained = if track.seen { GapReason::SensorSilent } else { self.before_us };
-            gap(if track.seen { down.unwrap_or(unexplained) } else { unexplained }, last);
+            let known = down.filter(|_| track.seen || was_replaced);
+            gap(known.unwrap_or(unexplained), last);
         }
+        track.replaced |= was_replaced;
         // Nobody's heart stands still: optical sensors say so off the skin, many of them without the contact bits.
         let is_reading = measurement.heart_rate > 0;
         match measurement.sensor_contact {
@@ -127,7 +134,8 @@ impl Tracker {
             return;
         }
         let before = track.last_reading.replace(taken).and_then(|before| taken.ms_since(&before));
-        let starts_session = before.is_none_or(|ms| ms >= self.idle_after_ms);
+        let starts_session = track.replaced || before.is_none_or(|ms| ms >= self.idle_after_ms);
+        track.replaced = false;
         trace!(sensor = %event.sensor, heart_rate = measurement.heart_rate, "reading");
         out.push(observation(Content::Body(Body::Measurement(measurement)), starts_session));
     }

@@ -44,6 +44,8 @@ pub mod gateway;
 #[cfg(feature = "daemon")]
 pub mod ingest;
 #[cfg(feature = "daemon")]
+pub mod printable;
+#[cfg(feature = "daemon")]
 pub mod private;
 #[cfg(feature = "daemon")]
 pub mod queue;

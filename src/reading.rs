@@ -214,6 +214,10 @@ pub enum GapReason {
     Evicted,
     /// The queue's store was damaged or put back to an earlier state, and readings that it had are missing.
     QueueLost,
+    /// Another device became the sensor.
+    SensorReplaced,
+    /// No adapter that heard the sensor had a link left to give.
+    AdapterFull,
 }
 
 /// One element of the queue: a reading or a gap record with its place in the sequence.

@@ -1,6 +1,8 @@
 //! End to end: the real binary; BlueZ as a mock on a private bus, through the real bluer; real sled;
 //! and Kinesis as our fake and as moto.
 
+#[path = "gateway/adapters.rs"]
+mod adapters;
 #[path = "gateway/bluetooth.rs"]
 mod bluetooth;
 #[path = "gateway/commands.rs"]
@@ -9,6 +11,8 @@ mod commands;
 mod credentials;
 #[path = "gateway/durability.rs"]
 mod durability;
+#[path = "gateway/identity.rs"]
+mod identity;
 #[path = "gateway/journal.rs"]
 mod journal;
 #[path = "gateway/kinesis.rs"]
@@ -21,6 +25,8 @@ mod moto;
 mod names;
 #[path = "gateway/network.rs"]
 mod network;
+#[path = "gateway/others.rs"]
+mod others;
 #[path = "gateway/private.rs"]
 mod private;
 #[path = "gateway/reload.rs"]

@@ -1,5 +1,7 @@
 //! What decides, without a world around it: properties, vectors, and state machines driven by hand.
 
+#[path = "pure/adapters.rs"]
+mod adapters;
 #[path = "pure/calls.rs"]
 mod calls;
 #[path = "pure/capacity.rs"]
@@ -16,14 +18,18 @@ mod corpus;
 mod dispatch;
 #[path = "pure/heart_rate.rs"]
 mod heart_rate;
+#[path = "pure/identity.rs"]
+mod identity;
+#[path = "pure/lifecycle.rs"]
+mod lifecycle;
 #[path = "pure/outage.rs"]
 mod outage;
+#[path = "pure/printable.rs"]
+mod printable;
 #[path = "pure/segment.rs"]
 mod segment;
 #[path = "pure/sequence_set.rs"]
 mod sequence_set;
-#[path = "pure/session.rs"]
-mod session;
 mod support;
 #[path = "pure/tidy.rs"]
 mod tidy;

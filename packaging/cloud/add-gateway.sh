@@ -69,10 +69,10 @@ write_config() {
 [gateway]
 id = "$name"
 
-# One block for each watch or strap; \`hr-gatewayd scan\` shows what is nearby.
-[[sensor]]
-id = "my-watch"
-name = "Forerunner"
+# One block for each watch or strap: \`hr-gatewayd scan\` prints it for each that is nearby, by its address.
+#[[sensor]]
+#id = "my-watch"
+#address = "D4:4A:C4:B0:24:03"
 
 [kinesis]
 stream = "${OUTPUT[StreamArn]##*/}"

@@ -1,10 +1,14 @@
 //! Where notifications come from: BlueZ, or a simulated watch.
 //!
-//! [`session`] decides, purely, how a subscription is kept for ever; [`bluez`] carries it out.
+//! [`lifecycle`] decides, purely, how a subscription is kept for ever, [`identity`] which device a sensor is, and
+//! [`adapters`] by which adapter it is reached; [`bluez`] carries it out.
 
+pub mod adapters;
 pub mod bluez;
+pub mod identity;
+pub mod lifecycle;
 pub mod recording;
-pub mod session;
+pub mod registry;
 pub mod simulator;
 
 use std::sync::atomic::AtomicU64;

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Failure, layers};
+use crate::ble::bluez::objects::{AdapterSeen, Power};
 use crate::ble::bluez::scan;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, Layers};
@@ -46,7 +47,7 @@ pub async fn check(config_path: Option<PathBuf>, args: CheckArgs) -> Result<Exit
     println!();
     let mut all_good = true;
     let findings = [
-        ("adapter", adapter().await),
+        ("adapter", adapters(config).await),
         ("clock", clock(config).await),
         ("disk", disk(config)),
         ("sink", sink(config).await),
@@ -85,15 +86,25 @@ fn print(layers: &Layers, key: &str, value: &Value) {
     }
 }
 
-async fn adapter() -> Result<String, String> {
-    let adapters = scan::adapters().await.map_err(|error| format!("{error} (systemctl status bluetooth)"))?;
-    match adapters.iter().find(|(_, powered)| *powered) {
-        Some((name, _)) => Ok(format!("{name} is powered")),
-        None if adapters.is_empty() => {
-            Err("none found: plug one in, or see `rfkill list` and `dmesg`".into())
+/// Whether each sensor can be reached by an adapter, and by which.
+async fn adapters(config: &Config) -> Result<String, String> {
+    let objects = scan::objects().await.map_err(|error| error.to_string())?;
+    let of_sensors =
+        config.sensor.iter().map(|sensor| (Some(&sensor.id), config.bluetooth.adapters_of(sensor)));
+    let of_discovery = (config.bluetooth.discover || config.sensor.is_empty())
+        .then(|| (None, config.bluetooth.adapters.clone()));
+    for (sensor, choices) in of_sensors.chain(of_discovery) {
+        let of = sensor.map_or_else(String::new, |sensor| format!("{sensor}: "));
+        if let Some(why) = objects.hindrance(&choices) {
+            return Err(format!("{of}{}", scan::hindrance(why)));
         }
-        None => Err("none is powered: `bluetoothctl power on`, or `rfkill unblock bluetooth`".into()),
     }
+    let state = |adapter: &AdapterSeen| match adapter.power {
+        Power::On => format!("{} is on", adapter.name),
+        Power::Off => format!("{} is off", adapter.name),
+        Power::Blocked => format!("{} is blocked by rfkill (`rfkill unblock bluetooth`)", adapter.name),
+    };
+    Ok(objects.adapters.iter().map(state).collect::<Vec<_>>().join(", "))
 }
 
 async fn clock(config: &Config) -> Result<String, String> {

@@ -9,6 +9,7 @@ pub mod queue;
 mod reload;
 pub mod run;
 pub mod scan;
+pub mod sensor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Look into the queue of a stopped or running gateway, and mend it.
     Queue(queue::QueueArgs),
+    /// Show which device each sensor is, and let go of one.
+    Sensor(sensor::SensorArgs),
 }
 
 /// Parses the arguments and carries out the command.
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Run => block_on(run::run(cli.config)),
         Command::Check(args) => block_on(check::check(cli.config, args)),
         Command::Queue(args) => queue::queue(cli.config, args),
+        Command::Sensor(args) => sensor::sensor(cli.config, args),
     };
     telemetry::finish();
     result.unwrap_or_else(|failure| failure.report())

@@ -20,7 +20,7 @@ use words::{missing_words, rescued_words};
 
 use super::{Failure, layers, run};
 use crate::config::Validated;
-use crate::control::{self, ControlError, Reply, Request, Selection};
+use crate::control::{self, ControlError, QueueRequest, Reply, Request, Selection};
 use crate::private::ActingAs;
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::DurableQueue;
@@ -113,9 +113,9 @@ pub fn queue(config_path: Option<PathBuf>, args: QueueArgs) -> Result<ExitCode, 
         QueueCommand::Export { format, output } => export(target, format, output.as_deref()),
         QueueCommand::DeadLetters { json } => dead_letters(target, json),
         QueueCommand::Requeue(which) => {
-            change(target, Request::Requeue(which.into()), "put back into the queue")
+            change(target, QueueRequest::Requeue(which.into()), "put back into the queue")
         }
-        QueueCommand::Drop(which) => change(target, Request::Drop(which.into()), "discarded"),
+        QueueCommand::Drop(which) => change(target, QueueRequest::Drop(which.into()), "discarded"),
         QueueCommand::Recover { from } => recover(target, from),
     }
 }
@@ -135,7 +135,7 @@ impl Target {
 /// Asks the running gateway, or opens the store of a stopped one.
 fn perform(
     target: &Target,
-    request: &Request,
+    request: &QueueRequest,
     hear: &mut dyn FnMut(Reply) -> io::Result<()>,
 ) -> Result<u64, Failure> {
     // A gateway that starts or stops has its store open and its socket not yet, or no longer.
@@ -146,7 +146,7 @@ fn perform(
     let mut tries = 0;
     let mut acting;
     let queue = loop {
-        if let Some(answer) = control::ask(path, request, hear) {
+        if let Some(answer) = control::ask(path, &Request::Queue(request.clone()), hear) {
             return Ok(answer?);
         }
         if let Err(error) = path.join("db").metadata() {
@@ -187,10 +187,10 @@ fn perform(
 
 /// The queue of a stopped gateway: as the daemon would open it where something is to be changed; where it is
 /// only looked at, also a damaged one, as far as it can be read.
-fn open(target: &Target, request: &Request) -> Result<Box<dyn ReadingQueue>, QueueError> {
+fn open(target: &Target, request: &QueueRequest) -> Result<Box<dyn ReadingQueue>, QueueError> {
     let capacity = Capacity::from_config(&target.validated.config().queue);
     let (path, rescuer) = (&target.path, target.rescuer());
-    if let Request::Requeue(_) | Request::Drop(_) | Request::Recover(_) = request {
+    if let QueueRequest::Requeue(_) | QueueRequest::Drop(_) | QueueRequest::Recover(_) = request {
         return Ok(Box::new(open_to_change(target)?));
     }
     let whole = || {
@@ -225,7 +225,7 @@ fn open_to_change(target: &Target) -> Result<DurableQueue, QueueError> {
 
 fn status(target: &Target, json: bool) -> Result<ExitCode, Failure> {
     let mut status = None;
-    perform(target, &Request::Status, &mut |reply| {
+    perform(target, &QueueRequest::Status, &mut |reply| {
         if let Reply::Status(answer) = reply {
             status = Some(answer);
         }
@@ -278,7 +278,7 @@ fn export(target: &Target, format: Format, output: Option<&Path>) -> Result<Exit
     if let Format::Csv = format {
         writeln!(out, "{}", CSV_COLUMNS.join(","))?;
     }
-    let count = perform(target, &Request::Export, &mut |reply| match (reply, format) {
+    let count = perform(target, &QueueRequest::Export, &mut |reply| match (reply, format) {
         (Reply::Line(line), Format::Ndjson) => writeln!(out, "{line}"),
         (Reply::Line(line), Format::Csv) => write_csv(&mut out, &line),
         (Reply::Progress(done, total), _) => {
@@ -295,7 +295,7 @@ fn export(target: &Target, format: Format, output: Option<&Path>) -> Result<Exit
 }
 
 fn dead_letters(target: &Target, json: bool) -> Result<ExitCode, Failure> {
-    let count = perform(target, &Request::DeadLetters, &mut |reply| {
+    let count = perform(target, &QueueRequest::DeadLetters, &mut |reply| {
         let Reply::DeadLetter { sequence, reason, line } = &reply else { return Ok(()) };
         let mut out = io::stdout().lock();
         match json {
@@ -307,7 +307,7 @@ fn dead_letters(target: &Target, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn change(target: &Target, request: Request, done: &str) -> Result<ExitCode, Failure> {
+fn change(target: &Target, request: QueueRequest, done: &str) -> Result<ExitCode, Failure> {
     let progress = progress_bar(true);
     let count = perform(target, &request, &mut |reply| {
         if let Reply::Progress(position, total) = reply {
@@ -349,7 +349,7 @@ fn recover_from(target: &Target, folder: &Path) -> Result<(), Failure> {
     let shown = folder.display().to_string();
     let progress = progress_bar(true);
     let mut words = String::new();
-    let count = perform(target, &Request::Recover(folder), &mut |reply| {
+    let count = perform(target, &QueueRequest::Recover(folder), &mut |reply| {
         match reply {
             Reply::Progress(position, total) => {
                 progress.set_length(total);
@@ -370,7 +370,7 @@ fn recover_from(target: &Target, folder: &Path) -> Result<(), Failure> {
 /// Sets a damaged store of a stopped gateway aside, as the gateway would at its next start.
 fn set_aside_now(target: &Target) -> Result<(), Failure> {
     let path = &target.path;
-    if control::ask(path, &Request::Status, &mut |_| Ok(())).is_some()
+    if control::ask(path, &Request::Queue(QueueRequest::Status), &mut |_| Ok(())).is_some()
         || !DurableQueue::is_damaged(path, &target.rescuer())?
     {
         return Ok(());

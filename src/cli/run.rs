@@ -14,6 +14,7 @@ use super::reload::{self, Prepared, Reload};
 use super::{EXIT_CONFIG, Failure, chain, layers};
 use crate::ble::SourceView;
 use crate::ble::bluez::{BluezSource, Wanted};
+use crate::ble::registry::Registry;
 use crate::clock::SystemClock;
 use crate::config::{Config, DEFAULT_PATH, Validated, machine_id};
 use crate::drainer::directory::DirectorySink;
@@ -64,6 +65,7 @@ pub(super) struct Life {
 struct Sensors {
     source: Source,
     wanted: watch::Sender<Wanted>,
+    registry: Registry,
 }
 
 struct Signals {
@@ -98,7 +100,10 @@ async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode
         life = next.take_over(life).await;
         match other_clock {
             true => sensors = Sensors::start(&life),
-            false => want(&sensors.wanted, reload::wanted(life.validated.config())),
+            false => {
+                sensors.registry.move_to(&life.validated.config().queue.path);
+                want(&sensors.wanted, reload::wanted(life.validated.config()));
+            }
         }
     }
 }
@@ -116,15 +121,17 @@ impl Sensors {
         let (wanted, wanted_seen) = watch::channel(reload::wanted(life.validated.config()));
         let (states, states_seen) = watch::channel(Default::default());
         let view = Arc::new(SourceView::default());
+        let registry = Registry::open(&life.validated.config().queue.path);
         let source = BluezSource {
             wanted: wanted_seen,
             clock: life.clock.clone(),
             name_secret: machine_id().into_bytes(),
+            registry: registry.clone(),
             states,
             view: view.clone(),
             discover_fails: false,
         };
-        Self { source: Source::start(Box::new(source), states_seen, Some(view)), wanted }
+        Self { source: Source::start(Box::new(source), states_seen, Some(view)), wanted, registry }
     }
 }
 
@@ -143,8 +150,8 @@ async fn serve(
     config_path: Option<PathBuf>,
     signals: &mut Signals,
 ) -> Result<Option<Box<Prepared>>, Failure> {
-    let gateway = gateway(life, &config_path).await;
-    let Sensors { source, wanted } = sensors;
+    let Sensors { source, wanted, registry } = sensors;
+    let gateway = gateway(life, registry, &config_path).await;
     let stops = Stops { asked_at: signals.asked_to_end_at, ..Stops::default() };
     if stops.asked_at.is_some() {
         // Begun for what was on its way when the one before it had left.
@@ -190,7 +197,7 @@ async fn serve(
     }
 }
 
-async fn gateway(life: &Life, config_path: &Option<PathBuf>) -> Gateway {
+async fn gateway(life: &Life, registry: &Registry, config_path: &Option<PathBuf>) -> Gateway {
     let config = life.validated.config();
     let Open { queue, went_back } = &life.open;
     let envelope = queue.envelope().await;
@@ -210,7 +217,7 @@ async fn gateway(life: &Life, config_path: &Option<PathBuf>) -> Gateway {
         queue_went_back: *went_back,
         sink,
         clock: life.clock.clone(),
-        control: Some((control::socket_path(&config.queue.path), rescuer)),
+        control: Some((control::socket_path(&config.queue.path), rescuer, registry.clone())),
         config_path: file,
         config: config.clone(),
     }

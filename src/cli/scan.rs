@@ -1,27 +1,33 @@
 //! `hr-gatewayd scan`: what is nearby.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::Failure;
 use crate::ble::bluez::scan::{Nearby, nearby};
-use crate::config::Span;
+use crate::config::{AdapterChoice, Span};
+use crate::printable::Printable;
+
+/// Longest id that is proposed.
+const ID_CHARS_MAX: usize = 40;
 
 /// `scan`
 #[derive(Debug, Args)]
 #[command(
     after_help = "Sensors that advertise the Heart Rate Service come first. A Garmin watch does so only while \
-                        its \"Broadcast Heart Rate\" is on.\n\nExamples:\n  hr-gatewayd scan\n  \
+                        its \"Broadcast Heart Rate\" is on. Of each of them a block for the configuration is printed, \
+                        which names it by its address: names are not unique.\n\nExamples:\n  hr-gatewayd scan\n  \
                         hr-gatewayd scan --for 20s --json"
 )]
 pub struct ScanArgs {
     /// Scan for so long.
     #[arg(long = "for", value_name = "DURATION", default_value = "10s")]
     duration: Span,
-    /// Scan on this adapter only; may be repeated.
-    #[arg(long, value_name = "NAME")]
-    adapter: Vec<String>,
+    /// Scan on this adapter only, by its name or address; may be repeated.
+    #[arg(long, value_name = "ADAPTER")]
+    adapter: Vec<AdapterChoice>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -29,7 +35,7 @@ pub struct ScanArgs {
 
 /// Runs it.
 pub async fn scan(args: ScanArgs) -> Result<ExitCode, Failure> {
-    let mut found = nearby(&args.adapter, args.duration.0).await?;
+    let mut found = nearby(args.adapter, args.duration.0).await?;
     found.sort_by_key(|device| !device.heart_rate);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&found)?);
@@ -38,11 +44,43 @@ pub async fn scan(args: ScanArgs) -> Result<ExitCode, Failure> {
     if found.is_empty() {
         println!("nothing heard in {}", args.duration);
     }
-    for Nearby { address, name, rssi, heart_rate, services, adapter } in found {
+    for Nearby { address, name, rssi, heart_rate, services, adapter } in &found {
         let rssi = rssi.map_or_else(String::new, |rssi| format!("{rssi} dBm"));
-        let name = name.unwrap_or_else(|| "(no name)".into());
-        let mark = if heart_rate { "heart rate" } else { "" };
-        println!("{address}  {rssi:>8}  {adapter:<5} {name:<24} {mark:<11} {}", services.join(" "));
+        let name = name.as_deref().map_or("(no name)".into(), |name| Printable(name).to_string());
+        let mark = if *heart_rate { "heart rate" } else { "" };
+        let line = format!("{address}  {rssi:>8}  {adapter:<5} {name:<24} {mark:<11} {}", services.join(" "));
+        println!("{}", line.trim_end());
     }
+    print_blocks(&found);
     Ok(ExitCode::SUCCESS)
+}
+
+/// A block for each heart-rate sensor.
+fn print_blocks(found: &[Nearby]) {
+    let mut ids = BTreeMap::new();
+    let mut addresses = BTreeSet::new();
+    for device in found.iter().filter(|device| device.heart_rate) {
+        // Others may have heard it too.
+        if !addresses.insert(device.address) {
+            continue;
+        }
+        if ids.is_empty() {
+            println!("\nFor the configuration, with an `id` that tells whose it is:");
+        }
+        let name = device.name.as_deref().unwrap_or_default();
+        let id = id_of(name);
+        let times = ids.entry(id.clone()).and_modify(|times| *times += 1).or_insert(1);
+        let id = if *times == 1 { id } else { format!("{id}-{times}") };
+        println!("\n[[sensor]]\nid = \"{id}\"\naddress = \"{}\"  # {}", device.address, Printable(name));
+    }
+}
+
+/// A name that a sensor can have, from the one that a device has.
+fn id_of(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let id = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
+    match id.is_empty() {
+        true => "sensor".into(),
+        false => id.chars().take(ID_CHARS_MAX).collect(),
+    }
 }

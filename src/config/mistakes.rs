@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Layers;
+use crate::printable::Printable;
 
 /// One mistake: where it stands, what was found there, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +21,7 @@ impl fmt::Display for Mistake {
             false => format!("{source}: {place}: {what}"),
         };
         // A value may hold anything; a mistake is one line.
-        text.chars().try_for_each(|c| match c.is_control() {
-            true => write!(f, "{}", c.escape_default()),
-            false => write!(f, "{c}"),
-        })
+        Printable(&text).fmt(f)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::key_file::{self, Key};
 use super::mistakes::Mistakes;
-use super::{Config, ConfigError, KinesisConfig, RECORD_READINGS_MAX, SensorConfig, Size, Span};
+use super::{Config, ConfigError, Follow, KinesisConfig, RECORD_READINGS_MAX, SensorConfig, Size, Span};
 use crate::queue::segment::SegmentCodec;
 use crate::reading::GatewayId;
 use crate::telemetry::Filter;
@@ -129,14 +129,11 @@ impl Config {
         // What HCI can report (Core Specification, Vol 4, Part E, 7.7.65.2).
         within.check("bluetooth.discover_rssi_min", bluetooth.discover_rssi_min, -127, 20);
         within.check("log.ledger_interval", self.log.ledger_interval, secs(1), secs(86_400));
-        for name in bluetooth.adapters.iter().filter(|name| !is_adapter(name)) {
-            mistakes.add("bluetooth.adapters", format!("found `{name}`; {AN_ADAPTER}"));
-        }
     }
 
     fn look_at_sensors(&self, mistakes: &mut Mistakes<'_>) {
         let mut ids = HashMap::new();
-        let mut devices = HashMap::new();
+        let (mut devices, mut names) = (HashMap::new(), HashMap::new());
         for (block, sensor) in mistakes.blocks.clone().into_iter().zip(&self.sensor) {
             let unread = ["address", "name"].map(|key| mistakes.concern(&format!("sensor.{block}.{key}")));
             let mut refuse =
@@ -148,11 +145,17 @@ impl Config {
             if ids.insert(&sensor.id, block).is_some() {
                 refuse("id", format!("`{}` stands twice; every sensor needs its own", sensor.id));
             }
-            let device = sensor.address.map(|address| (address, &sensor.adapter));
-            if let Some(device) = device
-                && let Some(first) = devices.insert(device, &sensor.id)
+            if let Some(address) = sensor.address
+                && let Some(first) = devices.insert(address, &sensor.id)
             {
                 refuse("address", format!("is that of `{first}` too; one device is one sensor"));
+            }
+            if let Some(name) = &sensor.name
+                && let Some(first) = names.insert(name.to_string(), &sensor.id)
+            {
+                let what =
+                    "two devices of one name cannot be told apart by it: give each its `address` instead";
+                refuse("name", format!("is that of `{first}` too; {what} (`hr-gatewayd scan` shows it)"));
             }
         }
     }
@@ -161,16 +164,15 @@ impl Config {
 impl SensorConfig {
     fn look_at(&self, refuse: &mut impl FnMut(&str, String)) {
         if let Some(name) = &self.name {
-            // All that is left of a blank name, or of none with a star behind it, fits every device.
-            let blank = name.trim_end_matches('*').trim().is_empty();
-            if blank || name.len() > DEVICE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            let text = name.text();
+            // A blank one would fit every device.
+            let blank = text.trim().is_empty();
+            if blank || text.len() > DEVICE_NAME_BYTES_MAX || text.chars().any(char::is_control) {
                 refuse("name", format!("found `{name}`; {A_DEVICE_NAME}"));
             }
         }
-        if let Some(adapter) = &self.adapter
-            && !is_adapter(adapter)
-        {
-            refuse("adapter", format!("found `{adapter}`; {AN_ADAPTER}"));
+        if self.address.is_some() && self.follow == Follow::Any {
+            refuse("follow", "is for a sensor that has a `name`: an `address` is one device".into());
         }
         if self.passkey.is_some_and(|passkey| passkey > 999_999) {
             refuse("passkey", "a passkey has at most 6 digits".into());
@@ -229,14 +231,7 @@ fn refusal_of_endpoint(endpoint: &str) -> Option<String> {
     (!is_right).then(|| format!("found `{endpoint}`; {form}"))
 }
 
-const A_DEVICE_NAME: &str = "write the name that it advertises, or how that begins";
-const AN_ADAPTER: &str = "an adapter's name is like \"hci0\"";
-
-fn is_adapter(name: &str) -> bool {
-    name.strip_prefix("hci").is_some_and(|number| {
-        number.bytes().all(|digit| digit.is_ascii_digit()) && number.parse::<u16>().is_ok()
-    })
-}
+const A_DEVICE_NAME: &str = "write the name that it advertises, or how that begins with a `*` behind it";
 
 struct Within<'a, 'b>(&'a mut Mistakes<'b>);
 

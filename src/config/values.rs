@@ -11,6 +11,24 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Address(pub [u8; 6]);
 
+/// How a sensor's device is named: `"TICKR"` is that very name, `"TICKR*"` any that begins so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct NamePattern {
+    text: String,
+    is_prefix: bool,
+}
+
+/// Which adapter: `hci0` by its name, which it may not keep, or by its address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum AdapterChoice {
+    /// By its name.
+    Name(String),
+    /// By its address.
+    Address(Address),
+}
+
 /// A duration as people write it: `"500ms"`, `"5s"`, `"10m"`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -66,6 +84,83 @@ impl FromStr for Address {
     }
 }
 
+impl NamePattern {
+    /// How well it fits `name`: the whole of it, or so many of its bytes.
+    pub fn fit(&self, name: &str) -> Option<Fit> {
+        match self.is_prefix {
+            false => (name == self.text).then_some(Fit::Whole),
+            true => name.starts_with(&self.text).then_some(Fit::Beginning(self.text.len())),
+        }
+    }
+
+    /// Whether `name` begins so and is longer, where the very name was asked for.
+    pub fn would_fit_as_prefix(&self, name: &str) -> bool {
+        !self.is_prefix && name != self.text && name.starts_with(&self.text)
+    }
+
+    /// The name, or how it begins.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// How well a [`NamePattern`] fits; the better is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fit {
+    /// The name begins with so many bytes of it.
+    Beginning(usize),
+    /// It is the name.
+    Whole,
+}
+
+impl From<String> for NamePattern {
+    fn from(mut text: String) -> Self {
+        let is_prefix = text.ends_with('*');
+        text.truncate(text.trim_end_matches('*').len());
+        Self { text, is_prefix }
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        f.write_str(if self.is_prefix { "*" } else { "" })
+    }
+}
+
+impl From<NamePattern> for String {
+    fn from(pattern: NamePattern) -> String {
+        pattern.to_string()
+    }
+}
+
+impl FromStr for AdapterChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_number = |number: &str| {
+            number.bytes().all(|digit| digit.is_ascii_digit()) && number.parse::<u16>().is_ok()
+        };
+        if text.strip_prefix("hci").is_some_and(is_number) {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        text.parse().map(Self::Address).map_err(|_| {
+            format!(
+                "found `{text}`; write an adapter's name like \"hci0\", or its address like \"00:1A:7D:DA:71:13\" \
+                 (`bluetoothctl list` shows both)"
+            )
+        })
+    }
+}
+
+impl fmt::Display for AdapterChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", humantime::format_duration(self.0))
@@ -104,7 +199,7 @@ macro_rules! via_text {
         }
     )* };
 }
-via_text!(Span, Size, Address);
+via_text!(Span, Size, Address, AdapterChoice);
 
 /// A text that may look like a number: figment reads `HR_GATEWAYD_GATEWAY__ID=42` as one.
 pub(super) fn text_or_number<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>

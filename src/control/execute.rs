@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{ControlError, Reply, Request, Selection};
+use super::{ControlError, QueueRequest, Reply, Selection};
 use crate::config::DrainOrder;
 use crate::drainer::blocking;
 use crate::queue::handle::Handle;
@@ -25,16 +25,16 @@ const EXPORT_ITEMS: usize = 5_000;
 pub async fn execute(
     queue: &Handle,
     rescuer: &Rescuer,
-    request: &Request,
+    request: &QueueRequest,
     say: &mpsc::Sender<Reply>,
 ) -> Result<u64, ControlError> {
     match request {
-        Request::Status => {
+        QueueRequest::Status => {
             tell(say, Reply::Status(Box::new(queue.status().await?))).await?;
             Ok(1)
         }
-        Request::Export => export(queue, say).await,
-        Request::DeadLetters => {
+        QueueRequest::Export => export(queue, say).await,
+        QueueRequest::DeadLetters => {
             let mut letters = DeadLetters::of(queue);
             let mut count = 0;
             while let Some((letter, envelope)) = letters.next().await? {
@@ -45,9 +45,9 @@ pub async fn execute(
             }
             Ok(count)
         }
-        Request::Requeue(selection) => in_steps(queue, selection, AfterAll::Queue, say).await,
-        Request::Recover(folder) => recover(queue, rescuer.clone(), folder.clone(), say).await,
-        Request::Drop(selection) => in_steps(queue, selection, AfterAll::Nowhere, say).await,
+        QueueRequest::Requeue(selection) => in_steps(queue, selection, AfterAll::Queue, say).await,
+        QueueRequest::Recover(folder) => recover(queue, rescuer.clone(), folder.clone(), say).await,
+        QueueRequest::Drop(selection) => in_steps(queue, selection, AfterAll::Nowhere, say).await,
     }
 }
 

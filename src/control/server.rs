@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::execute::{execute, tell};
-use super::{Reply, Request};
+use super::{Reply, Request, Sensors};
+use crate::drainer::blocking;
 use crate::queue::handle::Handle;
 use crate::queue::rescued::Rescuer;
 
@@ -35,6 +36,8 @@ pub struct Server {
     pub queue: Handle,
     /// Reads what is to be taken back into it.
     pub rescuer: Rescuer,
+    /// The sensors.
+    pub sensors: Sensors,
 }
 
 impl Server {
@@ -50,7 +53,7 @@ impl Server {
             Ok(listener) => listener,
             Err(error) => {
                 let socket = self.socket.display();
-                warn!(%error, "`hr-gatewayd queue` cannot reach this process: no socket at {socket}");
+                warn!(%error, "`hr-gatewayd queue` and `sensor` cannot reach this process: no socket at {socket}");
                 return std::future::pending().await;
             }
         };
@@ -80,10 +83,10 @@ impl Server {
             }
             let place = Arc::new(Place::default());
             places.push(place.clone());
-            let (queue, rescuer) = (&self.queue, &self.rescuer);
+            let server = (&self.queue, &self.rescuer, &self.sensors);
             conversations.push(async move {
                 let ended = tokio::select! {
-                    ended = serve(stream, queue, rescuer, &place) => ended,
+                    ended = serve(stream, server, &place) => ended,
                     () = place.left.cancelled() => Err(io::ErrorKind::TimedOut.into()),
                 };
                 if let Err(error) = ended {
@@ -128,7 +131,11 @@ impl Drop for Bound {
     }
 }
 
-async fn serve(stream: UnixStream, queue: &Handle, rescuer: &Rescuer, place: &Place) -> io::Result<()> {
+async fn serve(
+    stream: UnixStream,
+    (queue, rescuer, sensors): (&Handle, &Rescuer, &Sensors),
+    place: &Place,
+) -> io::Result<()> {
     /// A pager may pause for long; a request comes at once.
     const REQUEST_WAIT: Duration = Duration::from_secs(5);
     const READER_WAIT: Duration = Duration::from_secs(600);
@@ -141,6 +148,16 @@ async fn serve(stream: UnixStream, queue: &Handle, rescuer: &Rescuer, place: &Pl
     let request: Request = serde_json::from_str(&line)?;
     let (say, mut said) = mpsc::channel(REPLIES_AHEAD);
     let answer = async move {
+        let request = match request {
+            Request::Queue(request) => request,
+            Request::Sensors(request) => {
+                let sensors = sensors.clone();
+                for reply in blocking(move || sensors.answer(&request)).await {
+                    tell(&say, reply).await?;
+                }
+                return Ok(());
+            }
+        };
         let end = match execute(queue, rescuer, &request, &say).await {
             Ok(count) => Reply::Done(count),
             Err(error) => {

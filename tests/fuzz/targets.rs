@@ -7,7 +7,7 @@
 use hr_gateway::ble::recording;
 use hr_gateway::clock::{Anchor, ClockQuality};
 use hr_gateway::config::{Config, Layers, WhenFull};
-use hr_gateway::control::{self, Reply, Request};
+use hr_gateway::control::{self, QueueRequest, Reply};
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::queue::ReadingQueue;
 use hr_gateway::queue::capacity::Capacity;
@@ -115,10 +115,10 @@ fn control_protocol(lines: &[u8]) {
     let rescuer = Rescuer { codec: SegmentCodec::default(), gateway: "living-room".parse().expect("a name") };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     for line in lines.split(|byte| *byte == b'\n') {
-        let Ok(request) = serde_json::from_slice::<Request>(line) else { continue };
+        let Ok(request) = serde_json::from_slice::<QueueRequest>(line) else { continue };
         let sent = serde_json::to_vec(&request).expect("a request is JSON");
-        assert_eq!(serde_json::from_slice::<Request>(&sent).ok(), Some(request.clone()));
-        if let Request::Recover(_) = request {
+        assert_eq!(serde_json::from_slice::<QueueRequest>(&sent).ok(), Some(request.clone()));
+        if let QueueRequest::Recover(_) = request {
             // It would read whatever folder the bytes name.
             continue;
         }

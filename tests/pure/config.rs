@@ -106,8 +106,8 @@ fn a_value_that_a_later_step_would_fail_on_is_refused_with_its_key() {
         ("[kinesis]\nprofile = \" \"", "kinesis.profile"),
         ("[kinesis]\nprofile = \"a]\"", "kinesis.profile"),
         ("[kinesis]\nstream = \"\"", "kinesis.stream"),
-        ("[bluetooth]\nadapters = [\"\"]", "bluetooth.adapters"),
-        ("[bluetooth]\nadapters = [\"hci0/x\"]", "bluetooth.adapters"),
+        ("[bluetooth]\nadapters = [\"\"]", "bluetooth.adapters.0"),
+        ("[bluetooth]\nadapters = [\"hci0/x\"]", "bluetooth.adapters.0"),
         ("[bluetooth]\ndiscover_rssi_min = 100", "bluetooth.discover_rssi_min"),
         ("[bluetooth]\ndiscover_rssi_min = 100000", "bluetooth.discover_rssi_min"),
         ("[bluetooth]\ndiscover_max = 0", "bluetooth.discover_max"),
@@ -150,9 +150,13 @@ fn a_value_that_a_later_step_would_fail_on_is_refused_with_its_key() {
     for name in ["", "  ", "*", "a\\tb", &long] {
         refused.push((sensor(&format!("name = \"{name}\"")), "sensor.name"));
     }
-    for adapter in ["", "hci", "hci0\\n", "../hci0", "hci-1"] {
+    for adapter in ["", "hci", "hc0", "hci0\\n", "../hci0", "hci-1", "00:1A:7D:DA:71"] {
         refused.push((with_name(&format!("adapter = \"{adapter}\"")), "sensor.adapter"));
     }
+    for follow in ["always", ""] {
+        refused.push((with_name(&format!("follow = \"{follow}\"")), "sensor.follow"));
+    }
+    refused.push((sensor("address = \"C0:FF:EE:00:00:01\"\nfollow = \"any\""), "sensor.follow"));
     refused.push((with_name("passkey = 1000000"), "sensor.passkey"));
     refused.push((with_name("passkey = -1"), "sensor.passkey"));
     refused.push((format!("[queue]\npath = \"/{long}/queue\""), "queue.path"));
@@ -174,6 +178,9 @@ fn what_is_right_is_taken() {
         "[log]\nlevel = \"hr_gateway::drainer=debug, info\"",
         "[bluetooth]\nadapters = [\"hci0\", \"hci12\"]",
         "[[sensor]]\nid = \"a\"\nname = \"TICKR*\"\nadapter = \"hci1\"\npasskey = 0",
+        "[[sensor]]\nid = \"a\"\nname = \"TICKR\"\nfollow = \"any\"\nadapter = \"00:1A:7D:DA:71:13\"",
+        "[[sensor]]\nid = \"a\"\nname = \"TICKR\"\n[[sensor]]\nid = \"b\"\nname = \"TICKR X\"\n\
+         [[sensor]]\nid = \"c\"\nname = \"TICKR*\"",
         "[queue]\npath = \"/a/queue\"\n[directory]\npath = \"/a\"",
     ] {
         assert!(read(text).is_ok(), "{text}: {:?}", read(text));

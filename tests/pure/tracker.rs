@@ -65,6 +65,26 @@ fn silence_is_a_gap_with_the_reason_that_was_seen() {
 }
 
 #[test]
+fn another_device_begins_a_session_and_leaves_a_gap_however_short() {
+    let mut play = Play::new();
+    play.reading(0);
+    play.at(moment(1), SourceEventKind::Down(GapReason::SensorReplaced));
+    // Off the skin at first: the session begins with its first reading.
+    let off = play.at(moment(2), SourceEventKind::Notification(vec![0x00, 0]));
+    assert_eq!(gaps(&off), [(GapReason::SensorReplaced, moment(0))]);
+    let first = play.reading(3);
+    assert!(first.last().unwrap().starts_session);
+    assert!(!play.reading(4)[0].starts_session);
+    let row = Row { session: 1, last: Some(moment(0).into()), ..Row::default() };
+    let ledger = Ledger { rows: [(sensor("a"), row)].into() };
+    let mut play = Play { tracker: Tracker::new(&SessionConfig::default(), &ledger, GapReason::GatewayDown) };
+    play.at(moment(1), SourceEventKind::Down(GapReason::SensorReplaced));
+    let after_restart = play.reading(2);
+    assert_eq!(gaps(&after_restart), [(GapReason::SensorReplaced, moment(0))]);
+    assert!(after_restart.last().unwrap().starts_session);
+}
+
+#[test]
 fn a_restart_goes_on_with_the_session_and_tells_of_the_time_between() {
     let row = Row { session: 1, last: Some(moment(0).into()), ..Row::default() };
     let ledger = Ledger { rows: [(sensor("a"), row)].into() };

@@ -97,6 +97,8 @@ impl Oracle {
                 GapReason::ClockUnsynchronized => "gap: clock unsynchronized",
                 GapReason::Evicted => "gap: evicted",
                 GapReason::QueueLost => "gap: queue lost",
+                GapReason::SensorReplaced => "gap: sensor replaced",
+                GapReason::AdapterFull => "gap: adapter full",
             };
             self.saw(kind);
         }

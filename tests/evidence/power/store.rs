@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 
 use hr_gateway::config::{DrainOrder, WhenFull};
-use hr_gateway::control::{self, Request};
+use hr_gateway::control::{self, QueueRequest};
 use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::queue::ReadingQueue;
 use hr_gateway::queue::capacity::Capacity;
@@ -75,7 +75,7 @@ fn open_again(folder: &Path) {
 
 async fn report(queue: &Handle) {
     let rescuer = Rescuer { codec: SegmentCodec::default(), gateway: "evidence".parse().expect("a name") };
-    for request in [Request::Status, Request::Export, Request::DeadLetters] {
+    for request in [QueueRequest::Status, QueueRequest::Export, QueueRequest::DeadLetters] {
         let (sender, mut replies) = tokio::sync::mpsc::channel(64);
         let answer = async {
             let answer = control::execute(queue, &rescuer, &request, &sender).await;

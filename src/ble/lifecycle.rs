@@ -3,9 +3,13 @@
 //!
 //! A sensor that is not there is no fault: it is looked for until it comes. A sensor that is there and
 //! does not work climbs the recovery ladder, one rung each time: subscribe again on the same link →
-//! connect again → have BlueZ forget the device → power-cycle the adapter → say that a person is
-//! needed, and go on trying. Every way out of a link leads through [`Action::Disconnect`]: BlueZ keeps
-//! the notify session of a link that merely dropped, and would deliver each value twice.
+//! connect again, by another adapter if there is one → have BlueZ forget the device → power-cycle the
+//! adapter → say that a person is needed, and go on trying. What is not ours stays whole: the driver skips
+//! a rung that would cut another program's link, or delete a bond that others made. A sensor that another
+//! program holds is waited for.
+//!
+//! Every way out of a link leads through [`Action::Disconnect`]: BlueZ keeps the notify session of a link
+//! that merely dropped, and would deliver each value twice.
 
 use std::time::Duration;
 
@@ -17,6 +21,7 @@ const SEARCH_PAUSE: Duration = Duration::from_secs(3);
 /// Pause while there is no adapter, or no bluetoothd.
 const ADAPTER_PAUSE: Duration = Duration::from_secs(2);
 /// Rungs of the ladder, in failures without a reading between them.
+const BOND_ANEW_AT: u32 = 2;
 const FORGET_AT: u32 = 3;
 const POWER_CYCLE_AT: u32 = 6;
 const REPORT_AT: u32 = 4;
@@ -30,9 +35,9 @@ fn retry_delay() -> Backoff {
 /// What the driver does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Open a D-Bus connection, find the adapter, power it; drop a link that an earlier process left.
+    /// Open a D-Bus connection.
     Attach,
-    /// Scan until the sensor is seen, for one slice.
+    /// Look for the sensor on all adapters, for one slice.
     Find,
     /// Connect and wait for the services.
     Connect,
@@ -42,11 +47,15 @@ pub enum Action {
     Subscribe,
     /// Pass on notifications until they end.
     Stream,
-    /// Disconnect explicitly.
+    /// End a link of ours explicitly.
     Disconnect,
-    /// Have BlueZ forget the device.
+    /// Let go of a link that others use.
+    Release,
+    /// Have BlueZ forget the device, unless somebody bonded with it.
     Forget,
-    /// Power-cycle the adapter, unless another sensor streams over it.
+    /// Have BlueZ forget the device with its bond, if that was made by us.
+    BondAnew,
+    /// Power-cycle the adapter, if nobody has a link over it.
     PowerCycle,
     /// Do nothing for so long.
     Wait(Duration),
@@ -71,18 +80,60 @@ pub enum Outcome {
 /// Why an action failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The sensor was not seen.
-    NotSeen,
-    /// There is no adapter, or no bluetoothd.
-    AdapterGone,
+    /// The sensor cannot be had now, which is no fault of its link.
+    Absent(Absence),
+    /// There is no way to reach it.
+    NoAdapter(NoAdapter),
     /// The sensor demands a bond first.
     BondNeeded,
     /// The sensor has no Heart Rate Service.
     NoHeartRate,
+    /// Another program takes the sensor's notifications.
+    Held,
+    /// What BlueZ stored of the sensor's services is not so any more.
+    StaleServices,
+    /// The link was refused at once.
+    Refused,
     /// It took too long.
     Timeout,
     /// Anything else.
     Other,
+}
+
+/// Why a sensor cannot be had now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// It was not seen.
+    NotSeen,
+    /// Another device has its name.
+    Stranger,
+    /// Several devices have its name.
+    Ambiguous,
+    /// A device's name begins with its name.
+    LongerName,
+    /// No adapter that hears it has a link left.
+    NoLinkLeft,
+}
+
+/// Why there is no way to reach a sensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoAdapter {
+    /// The bus, or bluetoothd, does not answer.
+    NoAnswer,
+    /// bluetoothd is not running.
+    NoBluetoothd,
+    /// bluetoothd was started anew.
+    Restarted,
+    /// There is none.
+    Missing,
+    /// The configured one is not there, though others are.
+    NotThisOne,
+    /// It is blocked by rfkill.
+    Blocked,
+    /// bluetoothd does not switch it on.
+    Off,
+    /// It does not scan.
+    DoesNotScan,
 }
 
 /// What the operator should hear, once per change.
@@ -94,30 +145,32 @@ pub enum Report {
     LinkLost,
     /// The link stands and brings nothing.
     Silent,
-    /// There is no adapter.
-    AdapterGone,
-    /// The sensor is looked for.
-    Searching,
-    /// The adapter does not scan, again and again.
-    CannotScan(Failure),
+    /// There is no way to reach it.
+    NoAdapter(NoAdapter),
+    /// It cannot be had.
+    Absent(Absence),
+    /// Another program takes its notifications.
+    Held,
     /// It is there and does not work, again and again.
     Failing(Failure),
 }
 
 /// The state machine of one sensor.
 #[derive(Debug)]
-pub struct SensorSession {
+pub struct Lifecycle {
     bond: bool,
     action: Action,
     /// What follows the current disconnect or wait.
     then: Action,
     failures: u32,
+    /// Tries in a row that met another program.
+    held: u32,
     resubscribed: bool,
     reported: Option<Report>,
     report: Option<Report>,
 }
 
-impl SensorSession {
+impl Lifecycle {
     /// A sensor that nothing is known of yet. The first action is [`Action::Attach`].
     pub fn new(bond: bool) -> Self {
         Self {
@@ -125,6 +178,7 @@ impl SensorSession {
             action: Action::Attach,
             then: Action::Find,
             failures: 0,
+            held: 0,
             resubscribed: false,
             reported: None,
             report: None,
@@ -144,16 +198,25 @@ impl SensorSession {
     /// The action's outcome; returns the next action. `random` in `0.0..1.0` is for the jitter.
     pub fn handle(&mut self, outcome: Outcome, random: f64) -> Action {
         self.action = match (self.action, outcome) {
-            (_, Outcome::Failed(Failure::AdapterGone)) => self.adapter_gone(),
+            (_, Outcome::Failed(Failure::NoAdapter(why))) => {
+                self.say(Report::NoAdapter(why));
+                self.no_adapter()
+            }
             (Action::Stream, Outcome::Ended { why, notifications }) => self.stream_ended(why, notifications),
-            (Action::Find, Outcome::Failed(Failure::NotSeen)) => {
-                self.say(Report::Searching);
+            (Action::Find, Outcome::Failed(Failure::Absent(why))) => {
+                self.say(Report::Absent(why));
                 self.wait_then(SEARCH_PAUSE, Action::Find)
             }
-            (Action::Disconnect | Action::Forget | Action::PowerCycle | Action::Wait(_), _) => {
+            (Action::Connect, Outcome::Failed(Failure::Absent(why))) => {
+                self.say(Report::Absent(why));
+                self.then = Action::Wait(SEARCH_PAUSE);
+                Action::Disconnect
+            }
+            (Action::Disconnect | Action::Release | Action::Wait(_), _)
+            | (Action::Forget | Action::BondAnew | Action::PowerCycle, _) => {
                 std::mem::replace(&mut self.then, Action::Find)
             }
-            (Action::Find, Outcome::Failed(failure)) => self.cannot_scan(failure, random),
+            (_, Outcome::Failed(Failure::Held)) => self.held(random),
             (action, Outcome::Failed(failure)) => self.climb(action, failure, random),
             (Action::Attach, _) => Action::Find,
             (Action::Find, _) => Action::Connect,
@@ -167,13 +230,17 @@ impl SensorSession {
     /// The stream's first notification: the ladder starts from the bottom again.
     pub fn handle_first_notification(&mut self) {
         self.failures = 0;
+        self.held = 0;
         self.resubscribed = false;
         self.say(Report::Streaming);
     }
 
     fn stream_ended(&mut self, why: GapReason, notifications: u64) -> Action {
         match why {
-            GapReason::AdapterGone => self.adapter_gone(),
+            GapReason::AdapterGone => {
+                self.say(Report::LinkLost);
+                self.no_adapter()
+            }
             GapReason::SensorSilent if !self.resubscribed => {
                 self.say(Report::Silent);
                 self.resubscribed = true;
@@ -184,50 +251,35 @@ impl SensorSession {
                 self.resubscribed = false;
                 // A link that drops before it brought anything is a failure to climb on.
                 self.failures += u32::from(notifications == 0);
-                self.then = match self.rung() {
-                    Action::Forget if self.bond => Action::Find,
-                    rung => rung,
-                };
+                self.then = self.rung(Failure::Other);
                 Action::Disconnect
             }
         }
     }
 
-    fn adapter_gone(&mut self) -> Action {
-        self.say(Report::AdapterGone);
+    fn no_adapter(&mut self) -> Action {
         self.resubscribed = false;
         self.wait_then(ADAPTER_PAUSE, Action::Attach)
     }
 
-    /// The next try is over another D-Bus connection: this one's scan may be pending for ever.
-    fn cannot_scan(&mut self, failure: Failure, random: f64) -> Action {
-        self.failures += 1;
-        if self.failures >= REPORT_AT {
-            self.say(Report::CannotScan(failure));
-        }
-        match self.rung() {
-            Action::PowerCycle => {
-                self.then = Action::Attach;
-                Action::PowerCycle
-            }
-            _ => self.wait_then(retry_delay().delay(self.failures, random), Action::Attach),
-        }
+    /// Nothing is wrong with the sensor, and nothing is ours to end.
+    fn held(&mut self, random: f64) -> Action {
+        self.say(Report::Held);
+        self.then = Action::Wait(retry_delay().delay(self.held, random));
+        self.held += 1;
+        Action::Release
     }
 
     fn climb(&mut self, failed: Action, failure: Failure, random: f64) -> Action {
         self.failures += 1;
-        if self.failures >= REPORT_AT || matches!(failure, Failure::BondNeeded | Failure::NoHeartRate) {
+        let is_plain = matches!(failure, Failure::BondNeeded | Failure::NoHeartRate | Failure::StaleServices);
+        if self.failures >= REPORT_AT || is_plain {
             self.say(Report::Failing(failure));
         }
-        if failed == Action::Attach {
+        if matches!(failed, Action::Attach | Action::Find) {
             return self.wait_then(ADAPTER_PAUSE, Action::Attach);
         }
-        // Forgetting a device deletes its bond, and a strap bonds again only when asked to by hand.
-        let rung = match self.rung() {
-            Action::Forget if self.bond && failure != Failure::BondNeeded => Action::Find,
-            rung => rung,
-        };
-        self.then = match rung {
+        self.then = match self.rung(failure) {
             Action::Find => Action::Wait(retry_delay().delay(self.failures, random)),
             rung => rung,
         };
@@ -235,10 +287,11 @@ impl SensorSession {
     }
 
     /// What to do about so many failures before looking for the sensor again.
-    fn rung(&self) -> Action {
-        match self.failures % LADDER_LENGTH {
-            FORGET_AT => Action::Forget,
-            POWER_CYCLE_AT => Action::PowerCycle,
+    fn rung(&self, failure: Failure) -> Action {
+        match (self.failures % LADDER_LENGTH, failure) {
+            (BOND_ANEW_AT, Failure::StaleServices) => Action::BondAnew,
+            (FORGET_AT, _) => Action::Forget,
+            (POWER_CYCLE_AT, _) => Action::PowerCycle,
             _ => Action::Find,
         }
     }

@@ -18,7 +18,7 @@ use futures_util::future::{BoxFuture, poll_fn};
 use futures_util::{FutureExt, Stream, StreamExt};
 
 use super::call::{CALL_TIMEOUT, refused};
-use crate::ble::session::Failure;
+use crate::ble::lifecycle::{Failure, NoAdapter};
 use crate::system_bus;
 
 const BLUEZ: &str = "org.bluez";
@@ -29,7 +29,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 const CHARACTERISTIC: &str = "org.bluez.GattCharacteristic1";
 
 /// Values as they come, from before `StartNotify` is called until the bus is gone.
-pub(super) struct Subscription {
+pub(super) struct Values {
     bus: IOResource<SyncConnection>,
     connection: Arc<SyncConnection>,
     path: dbus::Path<'static>,
@@ -40,7 +40,7 @@ pub(super) struct Subscription {
     last: Option<BoxFuture<'static, ()>>,
 }
 
-impl Subscription {
+impl Values {
     /// Subscribes. Takes as long as bluetoothd: the caller bounds it.
     pub(super) async fn begin(characteristic: &Characteristic) -> Result<Self, Failure> {
         let path = path_of(characteristic);
@@ -56,7 +56,7 @@ impl Subscription {
         };
         let begun = tokio::select! {
             begun = begin => begun,
-            _lost = &mut bus => return Err(Failure::AdapterGone),
+            _lost = &mut bus => return Err(Failure::NoAdapter(NoAdapter::NoAnswer)),
         };
         let (listening, messages) = begun.map_err(refuse)?;
         Ok(Self { bus, connection, path, messages: Box::new(messages), _listening: listening, last: None })

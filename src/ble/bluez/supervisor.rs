@@ -1,0 +1,320 @@
+//! Who is wanted: one task for each configured sensor, and for each that was discovered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::agent::Bonds;
+use super::bus::{Answers, BusWatch};
+use super::discovery::Discovery;
+use super::radio::Radio;
+use super::scan::{ScanError, has_heart_rate, heard};
+use super::sensor::keep_subscribed;
+use super::task::Shared;
+use crate::ble::identity::{Identities, Seen};
+use crate::ble::registry::Registry;
+use crate::ble::{NotificationSource, SourceEvent, SourceView};
+use crate::clock::SystemClock;
+use crate::config::{AdapterChoice, Address, BluetoothConfig, Follow, SensorConfig};
+use crate::reading::SensorId;
+
+/// Longest time without a round of the supervisor: below the shortest watchdog that makes sense.
+const ROUND_MAX: Duration = Duration::from_secs(2);
+/// A sensor's task that did nothing for so long hangs: each of its actions is bounded by half a minute, and
+/// it may have to wait for others to scan and connect.
+const CHILD_STILL_MAX: Duration = Duration::from_secs(300);
+/// How often `discover` looks around, and for how long.
+const DISCOVER_EVERY: Duration = Duration::from_secs(20);
+const DISCOVER_SLICE: Duration = Duration::from_secs(6);
+/// So long a discovered sensor may be away before its place goes to another.
+const DISCOVERED_KEPT: Duration = Duration::from_secs(600);
+
+type Found = Result<Vec<Seen>, ScanError>;
+
+/// Sensors by name → whether readings flow.
+pub type SensorStates = watch::Sender<BTreeMap<SensorId, bool>>;
+
+/// What the source obeys; replaced on SIGHUP.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// The configured sensors.
+    pub sensors: Vec<SensorConfig>,
+    /// How to look for them.
+    pub bluetooth: BluetoothConfig,
+}
+
+/// All sensors of the gateway.
+pub struct BluezSource {
+    /// What is wanted, now and after each reload.
+    pub wanted: watch::Receiver<Wanted>,
+    /// The machine's clocks.
+    pub clock: SystemClock,
+    /// Secret of this machine, from which names of discovered sensors are derived.
+    pub name_secret: Vec<u8>,
+    /// Which device each sensor is.
+    pub registry: Registry,
+    /// Who streams, for the status line.
+    pub states: SensorStates,
+    /// What the watchdog and the status line see of it.
+    pub view: Arc<SourceView>,
+    /// Whether the last look around failed: said once.
+    pub discover_fails: bool,
+}
+
+struct Child {
+    config: SensorConfig,
+    stop: CancellationToken,
+    /// For a sensor that was discovered: when it was last seen to stream.
+    discovered: Option<Instant>,
+    moves: Arc<AtomicU64>,
+    moves_seen: u64,
+    moved_at: Instant,
+}
+
+impl Child {
+    /// Whether its task did anything of late.
+    fn is_moving(&mut self) -> bool {
+        let moves = self.moves.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.moves_seen, moves) != moves {
+            self.moved_at = Instant::now();
+        }
+        self.moved_at.elapsed() < CHILD_STILL_MAX
+    }
+}
+
+impl NotificationSource for BluezSource {
+    fn run(
+        self: Box<Self>,
+        events: mpsc::Sender<SourceEvent>,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(self.supervise(events, stop))
+    }
+}
+
+impl BluezSource {
+    async fn supervise(mut self: Box<Self>, events: mpsc::Sender<SourceEvent>, stop: CancellationToken) {
+        let wanted = self.wanted.borrow_and_update().clone();
+        let (radio, answers) = (Arc::<Radio>::default(), Answers::default());
+        let discovery = Discovery::new(radio.clone(), answers.clone());
+        let shared = Shared {
+            radio,
+            discovery: discovery.clone(),
+            registry: self.registry.clone(),
+            bonds: Arc::<Bonds>::default(),
+            clock: self.clock.clone(),
+            events,
+            states: self.states.clone(),
+            wanted: self.wanted.clone(),
+            answers,
+        };
+        let mut tasks = JoinSet::new();
+        let mut children = BTreeMap::new();
+        self.reconcile(&wanted, &mut children, &mut tasks, &shared, &stop);
+        let watching = BusWatch::new(shared.answers.clone(), self.view.clone()).run();
+        let now_wanted = self.wanted.clone();
+        let discovering = discovery.clone().run(move || choices(&now_wanted.borrow()));
+        tokio::pin!(watching, discovering);
+        let mut looking: Option<BoxFuture<'static, Found>> = None;
+        let (mut round_at, mut discover_at) = (Instant::now(), Instant::now());
+        let mut answers_seen = 0;
+        loop {
+            self.count_round(&mut children, &shared, &mut answers_seen);
+            tokio::select! {
+                () = &mut watching => {}
+                () = &mut discovering => {}
+                () = stop.cancelled() => break,
+                changed = self.wanted.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let wanted = self.wanted.borrow_and_update().clone();
+                    self.reconcile(&wanted, &mut children, &mut tasks, &shared, &stop);
+                }
+                Some(ended) = tasks.join_next() => {
+                    if let Err(panic) = ended && panic.is_panic() {
+                        std::panic::resume_unwind(panic.into_panic());
+                    }
+                }
+                found = some(&mut looking) => {
+                    looking = None;
+                    discover_at = Instant::now() + DISCOVER_EVERY;
+                    let wanted = self.wanted.borrow().clone();
+                    self.take_in(found, &wanted, &mut children, &mut tasks, &shared, &stop);
+                }
+                () = tokio::time::sleep_until(round_at) => {
+                    round_at = Instant::now() + ROUND_MAX;
+                    let bluetooth = self.wanted.borrow().bluetooth.clone();
+                    let due = looking.is_none() && discover_at <= Instant::now();
+                    if bluetooth.discover && due && self.view.unanswered.borrow().is_none() {
+                        looking = Some(Box::pin(heart_rate_sensors(discovery.clone(), bluetooth)));
+                    }
+                }
+            }
+        }
+        // Links end over calls to bluetoothd, which the watch over it has no part in.
+        while tasks.join_next().await.is_some() {}
+        discovery.settled().await;
+    }
+
+    /// A round counts where an answer came since the last, and no sensor's task hangs. One that never had an
+    /// answer counts: whoever starts the daemon anew for want of answers would do so for ever, and each
+    /// time hold up what is queued.
+    fn count_round(&self, children: &mut BTreeMap<SensorId, Child>, shared: &Shared, answers_seen: &mut u64) {
+        let answers = shared.answers.count();
+        let answered = std::mem::replace(answers_seen, answers) != answers || answers == 0;
+        let mut hanging = false;
+        for child in children.values_mut() {
+            hanging |= !child.is_moving();
+        }
+        if answered && !hanging {
+            self.view.rounds.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Stops what is no longer wanted, starts what is new, leaves the others alone.
+    fn reconcile(
+        &self,
+        wanted: &Wanted,
+        children: &mut BTreeMap<SensorId, Child>,
+        tasks: &mut JoinSet<()>,
+        shared: &Shared,
+        stop: &CancellationToken,
+    ) {
+        let (known, latest) = (self.registry.devices(), shared.discovery.latest());
+        let identities = Identities { sensors: &wanted.sensors, known: &known };
+        children.retain(|id, child| {
+            let is_configured = latest
+                .devices
+                .iter()
+                .any(|seen| Some(seen.address) == child.config.address && identities.owner(seen).is_some());
+            let keep = match child.discovered {
+                Some(_) => wanted.bluetooth.discover && !is_configured,
+                None => wanted.sensors.contains(&child.config),
+            };
+            if !keep {
+                info!(sensor = %id, "sensor no longer wanted; its link is closed");
+                child.stop.cancel();
+            }
+            keep
+        });
+        for config in &wanted.sensors {
+            if !children.contains_key(&config.id) {
+                start(config.clone(), None, children, tasks, shared, stop);
+            }
+        }
+    }
+
+    /// Lets go of discovered sensors that have not streamed for long, so that others find a place.
+    fn retire(&self, children: &mut BTreeMap<SensorId, Child>) {
+        let states = self.states.borrow();
+        children.retain(|id, child| {
+            let Some(streamed_at) = &mut child.discovered else { return true };
+            if states.get(id) == Some(&true) {
+                *streamed_at = Instant::now();
+            }
+            let keep = streamed_at.elapsed() < DISCOVERED_KEPT;
+            if !keep {
+                info!(sensor = %id, "discovered sensor is gone");
+                child.stop.cancel();
+            }
+            keep
+        });
+    }
+
+    /// Starts sensors that discovery found.
+    fn take_in(
+        &mut self,
+        found: Found,
+        wanted: &Wanted,
+        children: &mut BTreeMap<SensorId, Child>,
+        tasks: &mut JoinSet<()>,
+        shared: &Shared,
+        stop: &CancellationToken,
+    ) {
+        if found.is_ok() == std::mem::replace(&mut self.discover_fails, found.is_err()) {
+            match &found {
+                Ok(_) => info!("discovery works again"),
+                Err(error) => warn!(%error, "cannot look for sensors; trying on"),
+            }
+        }
+        self.retire(children);
+        let known = self.registry.devices();
+        let identities = Identities { sensors: &wanted.sensors, known: &known };
+        for device in found.unwrap_or_default() {
+            let configured = identities.owner(&device).is_some();
+            let known = children.values().any(|child| child.config.address == Some(device.address));
+            let discovered = children.values().filter(|child| child.discovered.is_some()).count();
+            if configured || known || discovered >= wanted.bluetooth.discover_max {
+                continue;
+            }
+            let config = SensorConfig {
+                id: derived_name(&self.name_secret, device.address),
+                address: Some(device.address),
+                name: None,
+                follow: Follow::Same,
+                adapter: None,
+                bond: false,
+                passkey: None,
+            };
+            info!(sensor = %config.id, "sensor discovered");
+            start(config, Some(Instant::now()), children, tasks, shared, stop);
+        }
+    }
+}
+
+fn start(
+    config: SensorConfig,
+    discovered: Option<Instant>,
+    children: &mut BTreeMap<SensorId, Child>,
+    tasks: &mut JoinSet<()>,
+    shared: &Shared,
+    stop: &CancellationToken,
+) {
+    let stop = stop.child_token();
+    let moves = Arc::<AtomicU64>::default();
+    tasks.spawn(keep_subscribed(config.clone(), shared.clone(), Arc::clone(&moves), stop.clone()));
+    let child = Child { config, stop, discovered, moves, moves_seen: 0, moved_at: Instant::now() };
+    children.insert(child.config.id.clone(), child);
+}
+
+/// What comes of it; never, where there is nothing to wait for.
+async fn some<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A name that stays the same for this sensor on this gateway and does not tell its address.
+fn derived_name(secret: &[u8], address: Address) -> SensorId {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::new().chain_update(secret).chain_update(address.0).finalize();
+    let hex: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("hr-{hex}").parse().expect("letters, digits and a dash")
+}
+
+/// What advertises the Heart Rate Service loudly enough.
+async fn heart_rate_sensors(discovery: Arc<Discovery>, config: BluetoothConfig) -> Found {
+    let found = heard(&discovery, &config.adapters, DISCOVER_SLICE).await?;
+    let is_loud = |seen: &Seen| seen.rssi.is_some_and(|rssi| rssi >= config.discover_rssi_min);
+    Ok(found.into_iter().filter(|seen| has_heart_rate(seen) && is_loud(seen)).collect())
+}
+
+/// The adapters on which is looked for what is wanted.
+fn choices(wanted: &Wanted) -> Vec<Vec<AdapterChoice>> {
+    let mut choices: Vec<_> =
+        wanted.sensors.iter().map(|sensor| wanted.bluetooth.adapters_of(sensor)).collect();
+    if wanted.bluetooth.discover {
+        choices.push(wanted.bluetooth.adapters.clone());
+    }
+    choices
+}

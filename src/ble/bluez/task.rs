@@ -1,0 +1,263 @@
+//! A sensor's task, as what works for it sees it: its configuration, what it shares, and what is said of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use super::agent::Bonds;
+use super::bus::Answers;
+use super::discovery::Discovery;
+use super::objects::Objects;
+use super::radio::Radio;
+use super::supervisor::{SensorStates, Wanted};
+use crate::ble::adapters::Offer;
+use crate::ble::identity::{Choice, Identities, Known, Seen};
+use crate::ble::lifecycle::{Absence, Failure, Lifecycle, NoAdapter, Report};
+use crate::ble::registry::Registry;
+use crate::ble::{SourceEvent, SourceEventKind};
+use crate::clock::{SystemClock, boottime};
+use crate::config::{AdapterChoice, SensorConfig};
+use crate::reading::{GapReason, Moment, SensorId};
+
+/// So long is listened for another device of the name, before one is taken that was never this sensor.
+const LISTEN: Duration = Duration::from_secs(3);
+/// So long other adapters are given to hear a device that one hears.
+const ADAPTERS_SETTLE: Duration = Duration::from_millis(900);
+
+/// What all sensor tasks share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) radio: Arc<Radio>,
+    pub(super) discovery: Arc<Discovery>,
+    pub(super) registry: Registry,
+    pub(super) bonds: Arc<Bonds>,
+    pub(super) clock: SystemClock,
+    pub(super) events: mpsc::Sender<SourceEvent>,
+    pub(super) states: SensorStates,
+    pub(super) wanted: watch::Receiver<Wanted>,
+    pub(super) answers: Answers,
+}
+
+/// One sensor's.
+pub(super) struct Task {
+    pub(super) config: SensorConfig,
+    pub(super) shared: Shared,
+    /// What it carried out, and what came of it.
+    pub(super) moves: Arc<AtomicU64>,
+}
+
+impl Task {
+    pub(super) fn sensor(&self) -> &SensorId {
+        &self.config.id
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.shared.clock.now()
+    }
+
+    /// Whether it has a block; otherwise it was discovered.
+    fn is_configured(&self) -> bool {
+        self.shared.wanted.borrow().sensors.iter().any(|sensor| sensor.id == self.config.id)
+    }
+
+    /// As it is configured now.
+    pub(super) fn silence_max(&self) -> Duration {
+        self.shared.wanted.borrow().bluetooth.silence_max.0
+    }
+
+    /// The adapters that it may be reached by; none named are all.
+    pub(super) fn adapters(&self) -> Vec<AdapterChoice> {
+        self.shared.wanted.borrow().bluetooth.adapters_of(&self.config)
+    }
+
+    /// Something came over the bus.
+    pub(super) fn note_answer(&self) {
+        self.shared.answers.note();
+        self.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is there of the sensor among `devices`.
+    pub(super) fn choose<'a>(&self, devices: &'a [Seen]) -> Choice<'a> {
+        let mut sensors = self.shared.wanted.borrow().sensors.clone();
+        if !self.is_configured() {
+            sensors.push(self.config.clone());
+        }
+        let known = self.shared.registry.devices();
+        Identities { sensors: &sensors, known: &known }.choose(&self.config, devices)
+    }
+
+    /// How long to listen for others, once `seen` was heard by one of so many adapters.
+    pub(super) fn settle(&self, seen: &Seen, adapters: usize) -> Duration {
+        let known = self.shared.registry.device(self.sensor());
+        let is_kept = known.is_some_and(|known| !known.released && known.is(seen));
+        match (self.config.address.is_some() || is_kept, adapters) {
+            (false, _) => LISTEN,
+            (true, 0..=1) => Duration::ZERO,
+            (true, _) => ADAPTERS_SETTLE,
+        }
+    }
+
+    /// The best of what the adapters show of one device; `None` where none has a link left.
+    pub(super) fn best<'a>(&self, seen: &[&'a Seen], objects: &Objects) -> Option<&'a Seen> {
+        if let Some(linked) = seen.iter().find(|seen| seen.is_connected) {
+            return Some(linked);
+        }
+        let radio = &self.shared.radio;
+        let offer = |seen: &&'a Seen| Offer {
+            adapter: &seen.adapter,
+            rssi: seen.rssi,
+            connecting: radio.connecting(&seen.adapter),
+            links: objects.links(&seen.adapter),
+        };
+        let offers: Vec<Offer<'_>> = seen.iter().map(offer).collect();
+        let adapter = radio.pool().choose(seen.first()?.address, &offers, boottime())?;
+        seen.iter().find(|seen| seen.adapter == adapter).copied()
+    }
+
+    /// From now on `seen` is the sensor's device: its readings are taken.
+    pub(super) async fn take_as_sensor(&self, seen: &Seen) {
+        let registry = &self.shared.registry;
+        let before = registry.device(self.sensor());
+        let is_other = before.as_ref().is_some_and(|known| !known.is(seen));
+        if is_other {
+            warn!(
+                sensor = %self.sensor(),
+                "another device is the sensor now: a new session begins (`hr-gatewayd sensor list` shows which it is)"
+            );
+            self.tell_down(GapReason::SensorReplaced).await;
+        }
+        let mut known = before.filter(|_| !is_other).unwrap_or_else(|| Known::new(seen));
+        known.update(seen);
+        known.released = false;
+        known.discovered = !self.is_configured();
+        registry.keep(self.sensor(), known).await;
+    }
+
+    /// The device was `before` and is `now`: it gave its address by bonding.
+    pub(super) async fn note_address(&self, before: &Seen, now: &Seen) {
+        let registry = &self.shared.registry;
+        if let Some(mut known) = registry.device(self.sensor()).filter(|known| known.is(before)) {
+            known.update(now);
+            registry.keep(self.sensor(), known).await;
+        }
+    }
+
+    /// Hands an event to the ingest; whether there is one.
+    pub(super) async fn send(&self, at: Moment, kind: SourceEventKind) -> bool {
+        let event = SourceEvent { sensor: self.sensor().clone(), at, kind };
+        self.shared.events.send(event).await.is_ok()
+    }
+
+    pub(super) async fn tell_down(&self, why: GapReason) {
+        _ = self.send(self.now(), SourceEventKind::Down(why)).await;
+    }
+
+    /// Whether readings flow; `None` where the task is at its end.
+    pub(super) fn set_state(&self, streams: Option<bool>) {
+        self.shared.states.send_modify(|states| match streams {
+            Some(streams) => _ = states.insert(self.sensor().clone(), streams),
+            None => _ = states.remove(self.sensor()),
+        });
+    }
+
+    /// Says what changed for the operator.
+    pub(super) fn report(&self, lifecycle: &mut Lifecycle) {
+        let sensor = self.sensor();
+        match lifecycle.take_report() {
+            None => {}
+            Some(Report::Streaming) => {
+                self.set_state(Some(true));
+                info!(%sensor, "sensor connected; readings flow");
+            }
+            Some(Report::LinkLost) => warn!(%sensor, "link to the sensor lost; looking for it again"),
+            Some(Report::Silent) => {
+                warn!(%sensor, "the sensor is connected and sends nothing; subscribing again");
+            }
+            Some(Report::NoAdapter(why)) => report_no_adapter(sensor, why),
+            Some(Report::Absent(why)) => report_absent(sensor, why),
+            Some(Report::Held) => warn!(
+                %sensor,
+                "another program takes the sensor's notifications (AcquireNotify); waiting for it to let go: nothing of \
+                 the sensor is taken until then, and its link and bond stay as they are"
+            ),
+            Some(Report::Failing(failure)) => report_failing(sensor, failure),
+        }
+    }
+}
+
+fn report_no_adapter(sensor: &SensorId, why: NoAdapter) {
+    match why {
+        // Said once for all sensors, where it was found.
+        NoAdapter::NoAnswer | NoAdapter::DoesNotScan => {}
+        NoAdapter::Restarted => info!(%sensor, "bluetoothd was started again; looking for the sensor"),
+        NoAdapter::NoBluetoothd => {
+            warn!(%sensor, "bluetoothd is not running; waiting for it (systemctl status bluetooth)");
+        }
+        NoAdapter::Missing => {
+            warn!(%sensor, "no Bluetooth adapter; waiting for one (`bluetoothctl list`, `dmesg`)");
+        }
+        NoAdapter::NotThisOne => warn!(
+            %sensor,
+            "the sensor's adapter is not there, though others are; waiting for it: an adapter that was plugged in \
+             again may have another name: write its address, or leave `adapter` out to use them all (`bluetoothctl list`)"
+        ),
+        NoAdapter::Blocked => {
+            error!(%sensor, "the Bluetooth adapter is blocked by rfkill; waiting for it: `rfkill unblock bluetooth`");
+        }
+        NoAdapter::Off => {
+            error!(%sensor, "the Bluetooth adapter is off and bluetoothd does not switch it on: `bluetoothctl power on`");
+        }
+    }
+}
+
+fn report_absent(sensor: &SensorId, why: Absence) {
+    match why {
+        Absence::NotSeen => info!(%sensor, "sensor not in range; looking for it (is its broadcast on?)"),
+        Absence::Stranger => warn!(
+            %sensor,
+            "a device has the sensor's name and is another than it was: nothing of it is taken; if it replaces the \
+             former one: `hr-gatewayd sensor forget {sensor}`"
+        ),
+        Absence::Ambiguous => error!(
+            %sensor,
+            "several devices have the sensor's name, and nobody knows which is it: none is connected; write its `address` \
+             into its block (`hr-gatewayd scan` shows it), or switch the others off until it was found once"
+        ),
+        Absence::LongerName => warn!(
+            %sensor,
+            "no device has the sensor's very name, and one's begins with it: write `name = \"…*\"` with a `*` at its \
+             end to take any that begins so"
+        ),
+        Absence::NoLinkLeft => error!(
+            %sensor,
+            "no adapter that hears the sensor has a link left to give: take another sensor or program off it, or plug in \
+             another adapter; trying on"
+        ),
+    }
+}
+
+fn report_failing(sensor: &SensorId, failure: Failure) {
+    match failure {
+        Failure::BondNeeded => error!(
+            %sensor,
+            "the sensor demands bonding: set `bond = true` in its [[sensor]] block; if it is set, the sensor has \
+             forgotten the gateway: `bluetoothctl remove` its address"
+        ),
+        Failure::NoHeartRate => error!(
+            %sensor,
+            "the sensor offers no Heart Rate Service: switch its broadcast on, or check the address"
+        ),
+        Failure::StaleServices => error!(
+            %sensor,
+            "the sensor refuses by what BlueZ remembers of its services, which may be of another firmware: a bond that \
+             this gateway made is made anew; one that others made stays: `bluetoothctl remove` its address, then pair again"
+        ),
+        failure => error!(
+            %sensor, ?failure,
+            "the sensor is there and does not work; trying on (restart it, or the gateway's Bluetooth)"
+        ),
+    }
+}

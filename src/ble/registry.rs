@@ -1,0 +1,202 @@
+//! What the gateway keeps of each sensor's device, in a file beside the queue: addresses do not leave it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tracing::{error, warn};
+
+use super::identity::Known;
+use crate::config::Address;
+use crate::drainer::blocking;
+use crate::private;
+use crate::reading::{BootId, SensorId};
+
+/// The devices by sensor.
+pub type Devices = BTreeMap<SensorId, Known>;
+
+/// Most devices that are kept of those that no block names.
+const DISCOVERED_MAX: usize = 64;
+
+/// What is kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    devices: Devices,
+    /// The links that this gateway made and has not ended, and in which boot: one that a killed process left is
+    /// still ours.
+    links: BTreeMap<Address, BootId>,
+    /// The devices whose bond this gateway made.
+    bonds: BTreeSet<Address>,
+}
+
+/// The file and what is in it. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Registry(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    path: PathBuf,
+    kept: Kept,
+    /// Whether the last writing failed: said once.
+    unwritten: bool,
+}
+
+impl Registry {
+    /// The registry of the gateway whose queue is at `queue_path`. One that cannot be read is set aside, and
+    /// that is said: each sensor then takes the device that its configuration names, as at the first start.
+    pub fn open(queue_path: &Path) -> Self {
+        let path = path_beside(queue_path);
+        let kept = read(&path).unwrap_or_else(|found| {
+            let mut aside = path.clone().into_os_string();
+            aside.push(".damaged");
+            let moved = match std::fs::rename(&path, &aside) {
+                Ok(()) => format!("set aside as {}", Path::new(&aside).display()),
+                Err(failed) => format!("not even moved away ({failed})"),
+            };
+            error!(
+                error = %found,
+                "which device each sensor is cannot be read from {}: the file was {moved}; each sensor takes the device \
+                 that its block names, as at its first start: see `hr-gatewayd sensor list`",
+                path.display()
+            );
+            Kept::default()
+        });
+        Self(Arc::new(Mutex::new(State { path, kept, unwritten: false })))
+    }
+
+    /// What is kept of all sensors.
+    pub fn devices(&self) -> Devices {
+        self.state().kept.devices.clone()
+    }
+
+    /// What is kept of one.
+    pub fn device(&self, sensor: &SensorId) -> Option<Known> {
+        self.state().kept.devices.get(sensor).cloned()
+    }
+
+    /// Keeps `known` as the device of `sensor`; durable on return, or that it is not was said.
+    pub async fn keep(&self, sensor: &SensorId, known: Known) {
+        let sensor = sensor.clone();
+        self.update_soon(move |kept| {
+            if known.discovered {
+                let others = |(id, known): &(&SensorId, &Known)| known.discovered && **id != sensor;
+                let others: Vec<SensorId> =
+                    kept.devices.iter().filter(others).map(|(id, _)| id.clone()).collect();
+                // Whoever passes by is not remembered for ever.
+                if let Some(one) = others.get(DISCOVERED_MAX - 1) {
+                    kept.devices.remove(one);
+                }
+            }
+            kept.devices.insert(sensor, known);
+        })
+        .await;
+    }
+
+    /// Whether this gateway made a link to the device in `boot`, and has not ended it.
+    pub fn has_link(&self, device: Address, boot: BootId) -> bool {
+        self.state().kept.links.get(&device) == Some(&boot)
+    }
+
+    /// Notes that this gateway made a link, or that it is over.
+    pub async fn note_link(&self, device: Address, boot: Option<BootId>) {
+        self.update_soon(move |kept| {
+            // A link does not outlive its boot.
+            kept.links.retain(|_, made_in| boot.is_none_or(|boot| *made_in == boot));
+            match boot {
+                Some(boot) => _ = kept.links.insert(device, boot),
+                None => _ = kept.links.remove(&device),
+            }
+        })
+        .await;
+    }
+
+    /// Whether this gateway made the device's bond.
+    pub fn has_bond(&self, device: Address) -> bool {
+        self.state().kept.bonds.contains(&device)
+    }
+
+    /// Notes that this gateway made the device's bond, or that there is none of its own.
+    pub async fn note_bond(&self, device: Address, bonded: bool) {
+        self.update_soon(move |kept| match bonded {
+            true => _ = kept.bonds.insert(device),
+            false => _ = kept.bonds.remove(&device),
+        })
+        .await;
+    }
+
+    /// Lets go of the device of `sensor`; whether there was one. Blocks on the disk.
+    pub fn release(&self, sensor: &SensorId) -> bool {
+        let mut was_kept = false;
+        self.update(|kept| {
+            if let Some(known) = kept.devices.get_mut(sensor) {
+                was_kept = !std::mem::replace(&mut known.released, true);
+            }
+        });
+        was_kept
+    }
+
+    /// Goes with the queue to another place. Blocks on the disk.
+    pub fn move_to(&self, queue_path: &Path) {
+        let path = path_beside(queue_path);
+        let mut state = self.state();
+        if state.path != path {
+            state.path = path;
+            state.write();
+        }
+    }
+
+    async fn update_soon(&self, change: impl FnOnce(&mut Kept) + Send + 'static) {
+        let registry = self.clone();
+        blocking(move || registry.update(change)).await;
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Kept)) {
+        let mut state = self.state();
+        let before = state.kept.clone();
+        change(&mut state.kept);
+        if state.kept != before || state.unwritten {
+            state.write();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn write(&mut self) {
+        match write(&self.path, &self.kept) {
+            Ok(()) => self.unwritten = false,
+            Err(error) => {
+                let path = self.path.display();
+                if !std::mem::replace(&mut self.unwritten, true) {
+                    warn!(%error, "which device each sensor is could not be written to {path}; held in memory meanwhile");
+                }
+            }
+        }
+    }
+}
+
+fn path_beside(queue_path: &Path) -> PathBuf {
+    let mut name = queue_path.file_name().unwrap_or_default().to_owned();
+    name.push(".sensors");
+    queue_path.with_file_name(name)
+}
+
+fn read(path: &Path) -> io::Result<Kept> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),
+        Err(error) => Err(error),
+    }
+}
+
+fn write(path: &Path, kept: &Kept) -> io::Result<()> {
+    let mut file = private::NewFile::create(path)?;
+    file.write_all(&serde_json::to_vec_pretty(kept)?)?;
+    file.finish()
+}

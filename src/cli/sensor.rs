@@ -1,0 +1,115 @@
+//! `hr-gatewayd sensor`: which device each sensor is.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use tokio::sync::watch;
+
+use super::{Failure, layers};
+use crate::ble::registry::Registry;
+use crate::control::{self, ControlError, Reply, Request, SensorDevice, SensorRequest, Sensors};
+use crate::printable::Printable;
+use crate::private::ActingAs;
+use crate::reading::SensorId;
+
+/// `sensor`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Works on a running gateway (which answers itself) and on a stopped one. Addresses are shown here \
+                        and nowhere else.\n\nExamples:\n  hr-gatewayd sensor list\n  hr-gatewayd sensor forget adi"
+)]
+pub struct SensorArgs {
+    #[command(subcommand)]
+    command: SensorCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SensorCommand {
+    /// Which device each sensor is, and whether readings flow.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let go of a sensor's device: the next one that its block names takes its place, in a new session.
+    Forget {
+        /// The sensor's `id`.
+        sensor: SensorId,
+    },
+}
+
+/// Runs it.
+pub fn sensor(config_path: Option<PathBuf>, args: SensorArgs) -> Result<ExitCode, Failure> {
+    let validated = layers(config_path)?.config()?;
+    let queue_path = &validated.config().queue.path;
+    match args.command {
+        SensorCommand::List { json } => {
+            let mut devices = Vec::new();
+            ask(queue_path, SensorRequest::List, &mut |reply| {
+                if let Reply::Sensor(device) = reply {
+                    devices.push(device);
+                }
+                Ok(())
+            })?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&devices)?);
+            } else {
+                print(&devices);
+            }
+        }
+        SensorCommand::Forget { sensor } => {
+            ask(queue_path, SensorRequest::Forget(sensor.clone()), &mut |_| Ok(()))?;
+            println!(
+                "{sensor}: its device is let go of. A link that stands goes on; the next device that is found by the \
+                 name in its block becomes the sensor."
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the running gateway, or reads what a stopped one keeps.
+fn ask(
+    queue_path: &Path,
+    request: SensorRequest,
+    hear: &mut dyn FnMut(Reply) -> io::Result<()>,
+) -> Result<(), Failure> {
+    if let Some(answer) = control::ask(queue_path, &Request::Sensors(request.clone()), hear) {
+        answer?;
+        return Ok(());
+    }
+    let folder = queue_path.parent().unwrap_or(Path::new("/"));
+    let _acting = ActingAs::owner_of(folder)
+        .map_err(|error| format!("no gateway has run yet: {}: {error}", folder.display()))?;
+    let sensors =
+        Sensors { registry: Registry::open(queue_path), states: watch::channel(Default::default()).1 };
+    for reply in sensors.answer(&request) {
+        match reply {
+            Reply::Failed(words) => return Err(words.into()),
+            reply => hear(reply).map_err(ControlError::from)?,
+        }
+    }
+    Ok(())
+}
+
+fn print(devices: &[SensorDevice]) {
+    if devices.is_empty() {
+        println!("no sensor yet");
+    }
+    for SensorDevice { sensor, device, streams } in devices {
+        let (address, name) = match device {
+            Some(known) => (known.address.to_string(), known.names.last().cloned().unwrap_or_default()),
+            None => ("not found yet".to_owned(), String::new()),
+        };
+        let state = match (device, streams) {
+            (_, Some(true)) => "readings flow",
+            (Some(known), _) if known.released => "let go of",
+            (_, Some(false)) => "looked for",
+            (_, None) => "",
+        };
+        let line = format!("{sensor:<24} {address:<17} {:<24} {state}", Printable(&name).to_string());
+        println!("{}", line.trim_end());
+    }
+}

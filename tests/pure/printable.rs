@@ -1,0 +1,20 @@
+//! Texts of others on a terminal.
+
+use hr_gateway::printable::Printable;
+
+#[test]
+fn what_could_steer_a_terminal_or_deceive_a_reader_is_shown_as_what_it_is() {
+    for (text, shown) in [
+        ("Forerunner 255", "Forerunner 255"),
+        ("Łukasz’ Gürtel ❤ 心", "Łukasz’ Gürtel ❤ 心"),
+        ("a\u{1b}[31mb\u{7}", "a\\u{1b}[31mb\\u{7}"),
+        ("a\r\nb\tc", "a\\r\\nb\\tc"),
+        ("a\u{9b}b\u{7f}", "a\\u{9b}b\\u{7f}"),
+        ("TICKR\u{202e}X", "TICKR\\u{202e}X"),
+        ("a\u{2066}b\u{200b}c\u{feff}d\u{2028}", "a\\u{2066}b\\u{200b}c\\u{feff}d\\u{2028}"),
+        ("a\u{e0041}", "a\\u{e0041}"),
+    ] {
+        assert_eq!(Printable(text).to_string(), shown);
+    }
+    assert_eq!(format!("{:<6}|", Printable("ab")), "ab    |");
+}
