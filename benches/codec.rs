@@ -19,7 +19,7 @@ use support::{measurement, moment, reading, sensor};
 
 fn item(sequence: u64) -> Item {
     let rr_intervals = vec![RrInterval(850), RrInterval(861)];
-    let body = Body::Measurement(HeartRateMeasurement { rr_intervals, ..measurement(72) });
+    let body = Body::Measurement(HeartRateMeasurement { rr_intervals, ..measurement(72) }.into());
     Item { sequence, sensor: sensor("adi-forerunner"), session: 1, taken: moment(sequence), body }
 }
 

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Synchronization;
-use crate::reading::{GatewayId, SensorId};
+use crate::reading::{GatewayId, Mode, SensorId};
 pub use layers::Layers;
 pub use mistakes::{ConfigError, Mistake};
 pub use validate::{Validated, machine_id};
@@ -77,6 +77,9 @@ pub struct SensorConfig {
     pub address: Option<Address>,
     /// Its advertised name, or with a `*` behind it how that begins.
     pub name: Option<NamePattern>,
+    /// How its readings come.
+    #[serde(default)]
+    pub mode: Mode,
     /// Which of the devices of that name.
     #[serde(default)]
     pub follow: Follow,

@@ -26,6 +26,55 @@ pub struct HeartRateMeasurement {
     pub rr_intervals: Vec<RrInterval>,
 }
 
+/// Where a sensor is worn (Heart Rate Service 1.0, section 3.2). At the chest it takes an ECG; elsewhere it is
+/// optical as a rule, and its pulse intervals are no RR-Intervals of a heart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodySensorLocation {
+    /// None of the following.
+    Other,
+    /// Chest.
+    Chest,
+    /// Wrist.
+    Wrist,
+    /// Finger.
+    Finger,
+    /// Hand.
+    Hand,
+    /// Ear lobe.
+    EarLobe,
+    /// Foot.
+    Foot,
+}
+
+impl BodySensorLocation {
+    const ALL: [Self; 7] =
+        [Self::Other, Self::Chest, Self::Wrist, Self::Finger, Self::Hand, Self::EarLobe, Self::Foot];
+
+    /// From the characteristic's value (0x2A38); `None` for one that is reserved.
+    pub fn from_value(value: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(value)).copied()
+    }
+
+    /// The word in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Chest => "chest",
+            Self::Wrist => "wrist",
+            Self::Finger => "finger",
+            Self::Hand => "hand",
+            Self::EarLobe => "ear lobe",
+            Self::Foot => "foot",
+        }
+    }
+
+    /// The characteristic's value.
+    pub fn value(self) -> u8 {
+        self as u8
+    }
+}
+
 /// The time between two heartbeats, in the 1/1024 s that the sensor sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::STEP_MS;
-use crate::heart_rate::HeartRateMeasurement;
+use crate::heart_rate::{BodySensorLocation, HeartRateMeasurement};
 
 /// Longest name of a gateway or sensor, bytes. A partition key may have 256; 64 is enough for people.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -174,13 +174,61 @@ impl Moment {
     }
 }
 
-/// What one queued item says: a measurement, or that there was none.
+/// What one queued item says: a measurement, that there was none, or how the sensor is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// A reading.
-    Measurement(HeartRateMeasurement),
+    Measurement(Measurement),
     /// A gap record.
     Gap(Gap),
+    /// A sensor state record.
+    State(SensorState),
+}
+
+impl Body {
+    /// Whether it is a reading: the ledger has an account for them, and one for all else.
+    pub fn is_reading(&self) -> bool {
+        matches!(self, Self::Measurement(_))
+    }
+}
+
+/// A measurement, and what a reader must know to take it for what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measurement {
+    /// What the sensor sent.
+    pub values: HeartRateMeasurement,
+    /// Where it is worn, if it says so.
+    pub location: Option<BodySensorLocation>,
+    /// How it came.
+    pub mode: Mode,
+}
+
+impl From<HeartRateMeasurement> for Measurement {
+    fn from(values: HeartRateMeasurement) -> Self {
+        Self { values, location: None, mode: Mode::Notification }
+    }
+}
+
+/// How a sensor's readings come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Over a link, as notifications.
+    #[default]
+    Notification,
+    /// In its advertisements, without a link: some may be missed, and none has RR-Intervals.
+    Advertisement,
+}
+
+/// How a sensor is, as far as it says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SensorState {
+    /// Its battery, percent.
+    pub battery_percent: Option<u8>,
+    /// How loudly it was heard last, dBm.
+    pub rssi_dbm: Option<i16>,
+    /// Where it is worn.
+    pub location: Option<BodySensorLocation>,
 }
 
 /// A span without (trustworthy) readings. It ends at its item's own moment.
@@ -220,7 +268,7 @@ pub enum GapReason {
     AdapterFull,
 }
 
-/// One element of the queue: a reading or a gap record with its place in the sequence.
+/// One element of the queue: a reading or another record, with its place in the sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// Position in this gateway's queue: +1 per item, no holes, never reused within an [`Epoch`].
@@ -229,9 +277,9 @@ pub struct Item {
     pub sensor: SensorId,
     /// The session, named by the sequence of its first item.
     pub session: u64,
-    /// When it was measured; for a gap record, when the gap ended.
+    /// When it was measured; for a gap record, when the gap ended; for a sensor state, when it was so.
     pub taken: Moment,
-    /// The reading or gap itself.
+    /// The reading or record itself.
     pub body: Body,
 }
 

@@ -1,4 +1,4 @@
-//! One reading or gap record ⇄ one line of NDJSON. Pure.
+//! One reading, gap record or sensor state record ⇄ one line of NDJSON. Pure.
 //!
 //! What must hold: `timestamp` and `heart_rate` come first and keep their names, as consumers of such
 //! a stream know them; what is absent costs no bytes; a line ends in `\n` and holds no other; a number
@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Anchor, ClockQuality};
-use crate::heart_rate::RrInterval;
-use crate::reading::{Body, GapReason, Item, Origins};
+use crate::heart_rate::{BodySensorLocation, RrInterval};
+use crate::reading::{Body, GapReason, Item, Measurement, Mode, Origins};
 
 /// The version of the line's meaning that this build writes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -30,7 +30,7 @@ pub struct WireRecord<'a> {
     /// RFC 3339 UTC, always 24 characters: `2025-07-15T17:10:33.123Z`. When the reading was taken, or
     /// when the gap ended.
     pub timestamp: Cow<'a, str>,
-    /// Beats per minute; absent in a gap record.
+    /// Beats per minute; readings only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heart_rate: Option<u16>,
     /// Unique for ever, unchanged over retries: epoch and sequence.
@@ -52,6 +52,21 @@ pub struct WireRecord<'a> {
     /// RR-Intervals in milliseconds, oldest first, exact; absent where not sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rr_intervals_ms: Vec<f64>,
+    /// Where the sensor is worn; absent where it does not say so. Readings and sensor state records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensor_location: Option<BodySensorLocation>,
+    /// `advertisement` for a reading that came without a link; absent for a notification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// What the line is, where it is neither a reading nor a gap record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordKind>,
+    /// The sensor's battery, percent; sensor state records only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub battery_percent: Option<u8>,
+    /// How loudly the sensor was heard last, dBm; sensor state records only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rssi_dbm: Option<i16>,
     /// Why there were no readings; gap records only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_reason: Option<GapReason>,
@@ -69,6 +84,14 @@ pub struct WireRecord<'a> {
     pub clock: ClockQuality,
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
+}
+
+/// What a line is, where it is neither a reading nor a gap record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// How a sensor was at its `timestamp`.
+    SensorState,
 }
 
 impl WireRecord<'_> {
@@ -97,6 +120,11 @@ pub fn write_line(item: &Item, envelope: &Envelope, out: &mut Vec<u8>) {
         sensor_contact: None,
         energy_expended_kj: None,
         rr_intervals_ms: Vec::new(),
+        sensor_location: None,
+        mode: None,
+        record: None,
+        battery_percent: None,
+        rssi_dbm: None,
         gap_reason: None,
         gap_start: None,
         gap_end: None,
@@ -105,12 +133,19 @@ pub fn write_line(item: &Item, envelope: &Envelope, out: &mut Vec<u8>) {
         schema_version: SCHEMA_VERSION,
     };
     match &item.body {
-        Body::Measurement(measurement) => {
-            record.heart_rate = Some(measurement.heart_rate);
-            record.sensor_contact = measurement.sensor_contact;
-            record.energy_expended_kj = measurement.energy_expended_kj;
-            record.rr_intervals_ms =
-                measurement.rr_intervals.iter().map(|rr: &RrInterval| rr.as_ms()).collect();
+        Body::Measurement(Measurement { values, location, mode }) => {
+            record.heart_rate = Some(values.heart_rate);
+            record.sensor_contact = values.sensor_contact;
+            record.energy_expended_kj = values.energy_expended_kj;
+            record.rr_intervals_ms = values.rr_intervals.iter().map(|rr: &RrInterval| rr.as_ms()).collect();
+            record.sensor_location = *location;
+            record.mode = (*mode != Mode::default()).then_some(*mode);
+        }
+        Body::State(state) => {
+            record.record = Some(RecordKind::SensorState);
+            record.battery_percent = state.battery_percent;
+            record.rssi_dbm = state.rssi_dbm;
+            record.sensor_location = state.location;
         }
         Body::Gap(gap) => {
             let start_ms = clock::span_start(&gap.start, &item.taken, &envelope.anchors);

@@ -27,6 +27,8 @@ mod names;
 mod network;
 #[path = "gateway/others.rs"]
 mod others;
+#[path = "gateway/passive.rs"]
+mod passive;
 #[path = "gateway/private.rs"]
 mod private;
 #[path = "gateway/reload.rs"]

@@ -2,6 +2,8 @@
 
 #[path = "pure/adapters.rs"]
 mod adapters;
+#[path = "pure/advertised.rs"]
+mod advertised;
 #[path = "pure/calls.rs"]
 mod calls;
 #[path = "pure/capacity.rs"]

@@ -51,7 +51,7 @@ const PLANTED_SEEDS_MAX: u64 = 1_000;
 type Seen = BTreeMap<&'static str, u64>;
 
 /// What the histories must meet: they say nothing of what never happens in them.
-const MADE_FOR: [&str; 21] = [
+const MADE_FOR: [&str; 22] = [
     "a corrected time",
     "a dead letter",
     "a kill",
@@ -70,6 +70,7 @@ const MADE_FOR: [&str; 21] = [
     "gap: evicted",
     "gap: gateway down",
     "gap: link down",
+    "a sensor state",
     "gap: no contact",
     "gap: sensor silent",
     "lost with the disk, and told",

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Address, Fit, Follow, SensorConfig};
+use crate::heart_rate::BodySensorLocation;
 use crate::reading::SensorId;
 
 /// Names that are kept of a device, the newest last.
@@ -61,6 +62,8 @@ pub struct Known {
     pub names: Vec<String>,
     /// Whether it has no address that stays: then it is known by its newest name.
     pub changes_address: bool,
+    /// Where it is worn, if it ever said so.
+    pub location: Option<BodySensorLocation>,
     /// Whether no block names it: it was discovered.
     pub discovered: bool,
     /// Whether a person let go of it: the next device that the configuration names takes its place.
@@ -76,6 +79,7 @@ impl Known {
             found_as: seen.object,
             names: Vec::new(),
             changes_address,
+            location: None,
             discovered: false,
             released: false,
         };

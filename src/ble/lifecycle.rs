@@ -235,6 +235,16 @@ impl Lifecycle {
         self.say(Report::Streaming);
     }
 
+    /// A sensor without a link cannot be had.
+    pub fn handle_absence(&mut self, why: Absence) {
+        self.say(Report::Absent(why));
+    }
+
+    /// A sensor without a link cannot be reached.
+    pub fn handle_no_adapter(&mut self, why: NoAdapter) {
+        self.say(Report::NoAdapter(why));
+    }
+
     fn stream_ended(&mut self, why: GapReason, notifications: u64) -> Action {
         match why {
             GapReason::AdapterGone => {

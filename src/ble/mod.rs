@@ -1,9 +1,10 @@
 //! Where notifications come from: BlueZ, or a simulated watch.
 //!
 //! [`lifecycle`] decides, purely, how a subscription is kept for ever, [`identity`] which device a sensor is, and
-//! [`adapters`] by which adapter it is reached; [`bluez`] carries it out.
+//! [`adapters`] by which adapter it is reached, [`advertised`] what an advertisement says; [`bluez`] carries it out.
 
 pub mod adapters;
+pub mod advertised;
 pub mod bluez;
 pub mod identity;
 pub mod lifecycle;
@@ -17,7 +18,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::reading::{GapReason, Moment, SensorId};
+use crate::heart_rate::{BodySensorLocation, HeartRateMeasurement};
+use crate::reading::{GapReason, Moment, SensorId, SensorState};
 
 /// Most events between a source and the ingest; a source that fills it waits.
 pub const EVENTS_MAX: usize = 1024;
@@ -38,6 +40,12 @@ pub struct SourceEvent {
 pub enum SourceEventKind {
     /// A Heart Rate Measurement notification, as it was on the air.
     Notification(Vec<u8>),
+    /// What an advertisement said of the heart.
+    Advertisement(HeartRateMeasurement),
+    /// Where the sensor is worn, as far as it is known: that goes with each reading from now on.
+    Located(Option<BodySensorLocation>),
+    /// How the sensor is.
+    State(SensorState),
     /// From now on there will be none, for this reason, until the next notification.
     Down(GapReason),
 }

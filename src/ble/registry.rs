@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
-use super::identity::Known;
+use super::identity::{Known, Seen};
 use crate::config::Address;
 use crate::drainer::blocking;
+use crate::heart_rate::BodySensorLocation;
 use crate::private;
 use crate::reading::{BootId, SensorId};
 
@@ -30,6 +31,25 @@ struct Kept {
     links: BTreeMap<Address, BootId>,
     /// The devices whose bond this gateway made.
     bonds: BTreeSet<Address>,
+}
+
+/// What became of a sensor that took a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether it had been another device.
+    pub replaced: bool,
+    /// Where the device is worn, if that is known.
+    pub location: Option<BodySensorLocation>,
+}
+
+impl Kept {
+    /// Whoever passes by is not remembered for ever.
+    fn make_room_for_discovered(&mut self) {
+        let mut discovered = self.devices.iter().filter(|(_, known)| known.discovered).map(|(id, _)| id);
+        if let Some(one) = discovered.nth(DISCOVERED_MAX - 1).cloned() {
+            self.devices.remove(&one);
+        }
+    }
 }
 
 /// The file and what is in it. Clones share it.
@@ -77,20 +97,41 @@ impl Registry {
         self.state().kept.devices.get(sensor).cloned()
     }
 
-    /// Keeps `known` as the device of `sensor`; durable on return, or that it is not was said.
-    pub async fn keep(&self, sensor: &SensorId, known: Known) {
+    /// From now on the device of `sensor` is `seen`; durable on return, or that it is not was said.
+    pub async fn take(&self, sensor: &SensorId, seen: Seen, discovered: bool) -> Taken {
         let sensor = sensor.clone();
         self.update_soon(move |kept| {
-            if known.discovered {
-                let others = |(id, known): &(&SensorId, &Known)| known.discovered && **id != sensor;
-                let others: Vec<SensorId> =
-                    kept.devices.iter().filter(others).map(|(id, _)| id.clone()).collect();
-                // Whoever passes by is not remembered for ever.
-                if let Some(one) = others.get(DISCOVERED_MAX - 1) {
-                    kept.devices.remove(one);
-                }
+            let before = kept.devices.remove(&sensor);
+            let replaced = before.as_ref().is_some_and(|known| !known.is(&seen));
+            let mut known = before.filter(|_| !replaced).unwrap_or_else(|| Known::new(&seen));
+            known.update(&seen);
+            (known.released, known.discovered) = (false, discovered);
+            let location = known.location;
+            if discovered {
+                kept.make_room_for_discovered();
             }
             kept.devices.insert(sensor, known);
+            Taken { replaced, location }
+        })
+        .await
+    }
+
+    /// The device of `sensor` was `before` and is `now`: it gave its address by bonding.
+    pub async fn follow(&self, sensor: &SensorId, before: Seen, now: Seen) {
+        let sensor = sensor.clone();
+        self.update_soon(move |kept| {
+            let known = kept.devices.get_mut(&sensor).filter(|known| known.is(&before));
+            known.into_iter().for_each(|known| known.update(&now));
+        })
+        .await;
+    }
+
+    /// Where the device of `sensor` is worn.
+    pub async fn note_location(&self, sensor: &SensorId, location: Option<BodySensorLocation>) {
+        let sensor = sensor.clone();
+        self.update_soon(move |kept| {
+            let known = kept.devices.get_mut(&sensor);
+            known.into_iter().for_each(|known| known.location = location);
         })
         .await;
     }
@@ -121,21 +162,18 @@ impl Registry {
     /// Notes that this gateway made the device's bond, or that there is none of its own.
     pub async fn note_bond(&self, device: Address, bonded: bool) {
         self.update_soon(move |kept| match bonded {
-            true => _ = kept.bonds.insert(device),
-            false => _ = kept.bonds.remove(&device),
+            true => kept.bonds.insert(device),
+            false => kept.bonds.remove(&device),
         })
         .await;
     }
 
     /// Lets go of the device of `sensor`; whether there was one. Blocks on the disk.
     pub fn release(&self, sensor: &SensorId) -> bool {
-        let mut was_kept = false;
         self.update(|kept| {
-            if let Some(known) = kept.devices.get_mut(sensor) {
-                was_kept = !std::mem::replace(&mut known.released, true);
-            }
-        });
-        was_kept
+            let known = kept.devices.get_mut(sensor);
+            known.is_some_and(|known| !std::mem::replace(&mut known.released, true))
+        })
     }
 
     /// Goes with the queue to another place. Blocks on the disk.
@@ -148,18 +186,22 @@ impl Registry {
         }
     }
 
-    async fn update_soon(&self, change: impl FnOnce(&mut Kept) + Send + 'static) {
+    async fn update_soon<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Kept) -> T + Send + 'static,
+    ) -> T {
         let registry = self.clone();
-        blocking(move || registry.update(change)).await;
+        blocking(move || registry.update(change)).await
     }
 
-    fn update(&self, change: impl FnOnce(&mut Kept)) {
+    fn update<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
         let mut state = self.state();
         let before = state.kept.clone();
-        change(&mut state.kept);
+        let result = change(&mut state.kept);
         if state.kept != before || state.unwritten {
             state.write();
         }
+        result
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -122,7 +122,7 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     };
     let status = queue.status().await?;
     let left_behind = status.totals.readings.queued
-        + status.totals.gap_records.queued
+        + status.totals.other_records.queued
         + status.totals.readings.dead_lettered
         + status.totals.readings.evicted;
     println!("{}", serde_json::to_string(&status.totals)?);
@@ -210,6 +210,7 @@ fn show(out: &mut impl Write, line: &[u8]) -> std::io::Result<()> {
             let rr = if rr.is_empty() { rr } else { format!("   RR{rr} ms") };
             writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} {heart_rate:>3} bpm{rr}")
         }
-        (None, reason) => writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} gap: {reason:?}"),
+        (None, Some(reason)) => writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} gap: {reason:?}"),
+        (None, None) => writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} sensor state"),
     }
 }

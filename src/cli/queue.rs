@@ -237,10 +237,10 @@ fn status(target: &Target, json: bool) -> Result<ExitCode, Failure> {
     } else {
         println!(
             "{:<24} {:>10} {:>10} {:>9} {:>6} {:>8} {:>9} {:>6}",
-            "sensor", "received", "delivered", "queued", "dead", "evicted", "malformed", "gaps"
+            "sensor", "received", "delivered", "queued", "dead", "evicted", "malformed", "other"
         );
         for sensor in &status.sensors {
-            let (readings, gaps) = (sensor.readings, sensor.gap_records);
+            let (readings, others) = (sensor.readings, sensor.other_records);
             println!(
                 "{:<24} {:>10} {:>10} {:>9} {:>6} {:>8} {:>9} {:>6}",
                 sensor.sensor,
@@ -250,7 +250,7 @@ fn status(target: &Target, json: bool) -> Result<ExitCode, Failure> {
                 readings.dead_lettered,
                 readings.evicted,
                 sensor.malformed,
-                gaps.received
+                others.received
             );
         }
         if status.missing > 0 {

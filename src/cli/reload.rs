@@ -123,7 +123,7 @@ impl Prepared {
 async fn say_what_stays(old: &Life) {
     let ledger = old.open.queue.ledger().await;
     let totals = ledger.totals();
-    let stay = ledger.depth() + totals.readings.dead_lettered + totals.gap_records.dead_lettered;
+    let stay = ledger.depth() + totals.readings.dead_lettered + totals.other_records.dead_lettered;
     if stay > 0 {
         let path = old.validated.config().queue.path.display();
         warn!(

@@ -11,7 +11,7 @@ use super::key_file::{self, Key};
 use super::mistakes::Mistakes;
 use super::{Config, ConfigError, Follow, KinesisConfig, RECORD_READINGS_MAX, SensorConfig, Size, Span};
 use crate::queue::segment::SegmentCodec;
-use crate::reading::GatewayId;
+use crate::reading::{GatewayId, Mode};
 use crate::telemetry::Filter;
 
 /// Longest name that a Bluetooth device can have (Core Specification, Vol 3, Part C, 12.1).
@@ -173,6 +173,9 @@ impl SensorConfig {
         }
         if self.address.is_some() && self.follow == Follow::Any {
             refuse("follow", "is for a sensor that has a `name`: an `address` is one device".into());
+        }
+        if self.mode == Mode::Advertisement && (self.bond || self.passkey.is_some()) {
+            refuse("mode", "an advertisement needs no link: leave out `bond` and `passkey`".into());
         }
         if self.passkey.is_some_and(|passkey| passkey > 999_999) {
             refuse("passkey", "a passkey has at most 6 digits".into());

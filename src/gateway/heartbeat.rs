@@ -129,7 +129,7 @@ fn log_ledger(ledger: &Ledger) {
         dead_lettered = readings.dead_lettered,
         evicted = readings.evicted,
         malformed = totals.malformed,
-        gap_records = totals.gap_records.received,
+        other_records = totals.other_records.received,
         "ledger: {} received = {} delivered + {} queued + {} dead-lettered + {} evicted",
         readings.received,
         readings.delivered,

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reading::{BootId, Moment, SensorId};
+use crate::reading::{Body, BootId, Moment, SensorId};
 
-/// One account: readings, or gap records.
+/// One account: readings, or all other records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Taken in: `append` returned for them.
@@ -77,8 +77,8 @@ impl Account {
 pub struct Row {
     /// Its readings.
     pub readings: Account,
-    /// Its gap records.
-    pub gap_records: Account,
+    /// Its gap and sensor state records.
+    pub other_records: Account,
     /// Notifications that could not be understood.
     pub malformed: u64,
     /// The current session: the sequence of its first item.
@@ -152,14 +152,14 @@ impl Row {
         }
     }
 
-    /// The account that `is_gap` items belong to.
-    pub fn account(&mut self, is_gap: bool) -> &mut Account {
-        if is_gap { &mut self.gap_records } else { &mut self.readings }
+    /// The account that items of this kind belong to.
+    pub fn account(&mut self, body: &Body) -> &mut Account {
+        if body.is_reading() { &mut self.readings } else { &mut self.other_records }
     }
 
     /// Items of this sensor in the queue.
     pub fn queued(&self) -> u64 {
-        self.readings.queued + self.gap_records.queued
+        self.readings.queued + self.other_records.queued
     }
 }
 
@@ -179,7 +179,7 @@ pub struct Totals {
     /// Notifications that could not be understood.
     pub malformed: u64,
     /// Gap records, accounted for in the same way.
-    pub gap_records: Account,
+    pub other_records: Account,
 }
 
 impl Ledger {
@@ -188,7 +188,7 @@ impl Ledger {
         let mut totals = Totals::default();
         for row in self.rows.values() {
             totals.readings.add(&row.readings);
-            totals.gap_records.add(&row.gap_records);
+            totals.other_records.add(&row.other_records);
             totals.malformed += row.malformed;
         }
         totals
@@ -201,6 +201,6 @@ impl Ledger {
 
     /// Whether every account of every sensor balances.
     pub fn balances(&self) -> bool {
-        self.rows.values().all(|row| row.readings.balances() && row.gap_records.balances())
+        self.rows.values().all(|row| row.readings.balances() && row.other_records.balances())
     }
 }

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
-use crate::reading::{Body, GatewayId, Item, Observation, Origins, SensorId};
+use crate::reading::{GatewayId, Item, Observation, Origins, SensorId};
 use crate::wire::Envelope;
 use capacity::Capacity;
 use ledger::Ledger;
@@ -171,8 +171,8 @@ impl Counts {
     }
 
     fn of(&mut self, item: &Item) -> &mut u64 {
-        let (readings, gap_records) = self.0.entry(item.sensor.clone()).or_default();
-        if matches!(item.body, Body::Gap(_)) { gap_records } else { readings }
+        let (readings, other_records) = self.0.entry(item.sensor.clone()).or_default();
+        if item.body.is_reading() { readings } else { other_records }
     }
 
     /// Whether `ledger` says the same.
@@ -181,7 +181,7 @@ impl Counts {
         sensors.into_iter().all(|sensor| {
             let counted = self.0.get(sensor).copied().unwrap_or_default();
             let row = ledger.rows.get(sensor);
-            counted == row.map_or((0, 0), |row| (row.readings.queued, row.gap_records.queued))
+            counted == row.map_or((0, 0), |row| (row.readings.queued, row.other_records.queued))
         })
     }
 }
@@ -233,7 +233,7 @@ pub struct SensorStatus {
     /// Its readings.
     pub readings: ledger::Account,
     /// Its gap records.
-    pub gap_records: ledger::Account,
+    pub other_records: ledger::Account,
     /// Notifications of its that could not be understood.
     pub malformed: u64,
 }
@@ -252,7 +252,7 @@ impl Status {
         let sensors = ledger.rows.into_iter().map(|(sensor, row)| SensorStatus {
             sensor,
             readings: row.readings,
-            gap_records: row.gap_records,
+            other_records: row.other_records,
             malformed: row.malformed,
         });
         Self {

@@ -161,7 +161,7 @@ impl State {
 
     fn count(&mut self, item: &Item, movement: Movement) {
         let row = self.ledger.rows.entry(item.sensor.clone()).or_default();
-        row.account(matches!(item.body, Body::Gap(_))).apply(movement);
+        row.account(&item.body).apply(movement);
         if matches!(movement, Movement::Evict | Movement::DropDeadLetter) {
             row.note_eviction(item.taken);
         }
@@ -183,8 +183,8 @@ impl State {
         for sensor in sensors {
             let row = self.ledger.rows.get_mut(&sensor).expect("the key was just there");
             let Some(episode) = row.evicting.take() else { continue };
-            row.gap_records.received += 1;
-            row.gap_records.queued += 1;
+            row.other_records.received += 1;
+            row.other_records.queued += 1;
             let session = row.session;
             let sequence = self.take_sequence();
             let gap =
@@ -237,22 +237,21 @@ impl ReadingQueue for ModelQueue {
             };
             let sequence = state.take_sequence();
             let row = state.ledger.rows.entry(observation.sensor.clone()).or_default();
-            let is_gap = matches!(body, Body::Gap(_));
             if observation.starts_session || row.session == 0 {
                 row.session = sequence;
                 sessions_begun.push((observation.sensor.clone(), sequence));
             }
-            if !is_gap {
+            if body.is_reading() {
                 row.last = Some(observation.taken.into());
             }
-            row.account(is_gap).received += 1;
+            row.account(body).received += 1;
             if queued == room {
-                row.account(is_gap).evicted += 1;
+                row.account(body).evicted += 1;
                 row.note_eviction(observation.taken);
                 evicted += 1;
                 continue;
             }
-            row.account(is_gap).queued += 1;
+            row.account(body).queued += 1;
             let session = row.session;
             let (sensor, taken) = (observation.sensor.clone(), observation.taken);
             state.items.insert(sequence, Item { sequence, sensor, session, taken, body: body.clone() });

@@ -132,7 +132,7 @@ impl Rescued {
             Found::Nothing | Found::Torn => false,
         };
         let totals = self.ledger.totals();
-        let dead = totals.readings.dead_lettered + totals.gap_records.dead_lettered;
+        let dead = totals.readings.dead_lettered + totals.other_records.dead_lettered;
         !is_behind && self.readable.count() == self.ledger.depth() && self.dead.count() == dead
     }
 

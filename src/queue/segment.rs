@@ -15,8 +15,8 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 
-use crate::heart_rate::{HeartRateMeasurement, RrInterval};
-use crate::reading::{Body, BootId, Gap, GapReason, Item, Moment, SensorId};
+use crate::heart_rate::{BodySensorLocation, HeartRateMeasurement, RrInterval};
+use crate::reading::{Body, BootId, Gap, GapReason, Item, Measurement, Mode, Moment, SensorId, SensorState};
 
 const VERSION_PLAIN: u8 = 1;
 const VERSION_SEALED: u8 = 2;
@@ -139,17 +139,52 @@ struct StoredMoment {
 
 #[derive(Serialize, Deserialize)]
 enum StoredBody {
-    Measurement {
-        heart_rate: u16,
-        sensor_contact: Option<bool>,
-        energy_expended_kj: Option<u16>,
-        rr_intervals: Vec<RrInterval>,
-    },
+    Measurement(StoredValues),
     Gap {
         reason: GapReason,
         start: StoredMoment,
         readings_lost: u64,
     },
+    State {
+        battery_percent: Option<u8>,
+        rssi_dbm: Option<i16>,
+        location: Option<u8>,
+    },
+    /// One of which more is known than its values.
+    MeasurementAt {
+        location: Option<u8>,
+        is_advertised: bool,
+        values: StoredValues,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredValues {
+    heart_rate: u16,
+    sensor_contact: Option<bool>,
+    energy_expended_kj: Option<u16>,
+    rr_intervals: Vec<RrInterval>,
+}
+
+impl StoredValues {
+    fn into_values(self) -> HeartRateMeasurement {
+        let Self { heart_rate, sensor_contact, energy_expended_kj, rr_intervals } = self;
+        HeartRateMeasurement { heart_rate, sensor_contact, energy_expended_kj, rr_intervals }
+    }
+}
+
+fn store_measurement(measurement: &Measurement) -> StoredBody {
+    let HeartRateMeasurement { heart_rate, sensor_contact, energy_expended_kj, rr_intervals } =
+        measurement.values.clone();
+    let values = StoredValues { heart_rate, sensor_contact, energy_expended_kj, rr_intervals };
+    match (measurement.location, measurement.mode) {
+        (None, Mode::Notification) => StoredBody::Measurement(values),
+        (location, mode) => StoredBody::MeasurementAt {
+            location: location.map(BodySensorLocation::value),
+            is_advertised: mode == Mode::Advertisement,
+            values,
+        },
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -168,7 +203,7 @@ impl SegmentBody {
         for item in items {
             let start = match &item.body {
                 Body::Gap(gap) => Some(store_moment(&mut body.boots, &gap.start, &mut before)),
-                Body::Measurement(_) => None,
+                Body::Measurement(_) | Body::State(_) => None,
             };
             let taken = store_moment(&mut body.boots, &item.taken, &mut before);
             body.items.push(StoredItem {
@@ -180,11 +215,11 @@ impl SegmentBody {
                     (Body::Gap(gap), Some(start)) => {
                         StoredBody::Gap { reason: gap.reason, start, readings_lost: gap.readings_lost }
                     }
-                    (Body::Measurement(m), _) => StoredBody::Measurement {
-                        heart_rate: m.heart_rate,
-                        sensor_contact: m.sensor_contact,
-                        energy_expended_kj: m.energy_expended_kj,
-                        rr_intervals: m.rr_intervals.clone(),
+                    (Body::Measurement(measurement), _) => store_measurement(measurement),
+                    (Body::State(state), _) => StoredBody::State {
+                        battery_percent: state.battery_percent,
+                        rssi_dbm: state.rssi_dbm,
+                        location: state.location.map(BodySensorLocation::value),
                     },
                     (Body::Gap(_), None) => unreachable!("a gap's start was stored above"),
                 },
@@ -201,7 +236,7 @@ impl SegmentBody {
         for stored in self.items {
             let start = match &stored.body {
                 StoredBody::Gap { start, .. } => Some(load_moment(&self.boots, start, &mut before)?),
-                StoredBody::Measurement { .. } => None,
+                _ => None,
             };
             let taken = load_moment(&self.boots, &stored.taken, &mut before)?;
             before.sequence = before.sequence.checked_add(stored.sequence_step)?;
@@ -212,16 +247,18 @@ impl SegmentBody {
                 session: before.session,
                 taken,
                 body: match stored.body {
-                    StoredBody::Measurement {
-                        heart_rate,
-                        sensor_contact,
-                        energy_expended_kj,
-                        rr_intervals,
-                    } => Body::Measurement(HeartRateMeasurement {
-                        heart_rate,
-                        sensor_contact,
-                        energy_expended_kj,
-                        rr_intervals,
+                    StoredBody::Measurement(values) => Body::Measurement(values.into_values().into()),
+                    StoredBody::MeasurementAt { location, is_advertised, values } => {
+                        Body::Measurement(Measurement {
+                            values: values.into_values(),
+                            location: location.and_then(BodySensorLocation::from_value),
+                            mode: if is_advertised { Mode::Advertisement } else { Mode::Notification },
+                        })
+                    }
+                    StoredBody::State { battery_percent, rssi_dbm, location } => Body::State(SensorState {
+                        battery_percent,
+                        rssi_dbm,
+                        location: location.and_then(BodySensorLocation::from_value),
                     }),
                     StoredBody::Gap { reason, readings_lost, .. } => {
                         Body::Gap(Gap { reason, start: start?, readings_lost })

@@ -153,7 +153,7 @@ fn observation(second: u64) -> Observation {
         sensor: "strap".parse().expect("a name"),
         taken: Moment { boot: BootId(1), boottime_ms: second * 1000, wall_ms: 0, synchronized: true },
         starts_session: false,
-        content: Content::Body(Body::Measurement(measurement)),
+        content: Content::Body(Body::Measurement(measurement.into())),
     }
 }
 

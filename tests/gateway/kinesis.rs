@@ -162,7 +162,7 @@ async fn the_gap_records_of_a_queue_that_was_full_follow_by_themselves() {
     draining.emptied(PATIENCE).await;
     draining.stop().await;
     let totals = queue.ledger().await.totals();
-    assert_eq!(totals.gap_records.delivered, 1);
+    assert_eq!(totals.other_records.delivered, 1);
     let lost = totals.readings.evicted;
     let told = "\"gap_reason\":\"evicted\"";
     fake.seen(|seen| {

@@ -157,6 +157,8 @@ fn a_value_that_a_later_step_would_fail_on_is_refused_with_its_key() {
         refused.push((with_name(&format!("follow = \"{follow}\"")), "sensor.follow"));
     }
     refused.push((sensor("address = \"C0:FF:EE:00:00:01\"\nfollow = \"any\""), "sensor.follow"));
+    refused.push((with_name("mode = \"both\""), "sensor.mode"));
+    refused.push((with_name("mode = \"advertisement\"\nbond = true"), "sensor.mode"));
     refused.push((with_name("passkey = 1000000"), "sensor.passkey"));
     refused.push((with_name("passkey = -1"), "sensor.passkey"));
     refused.push((format!("[queue]\npath = \"/{long}/queue\""), "queue.path"));
@@ -178,6 +180,7 @@ fn what_is_right_is_taken() {
         "[log]\nlevel = \"hr_gateway::drainer=debug, info\"",
         "[bluetooth]\nadapters = [\"hci0\", \"hci12\"]",
         "[[sensor]]\nid = \"a\"\nname = \"TICKR*\"\nadapter = \"hci1\"\npasskey = 0",
+        "[[sensor]]\nid = \"a\"\nname = \"Polar*\"\nmode = \"advertisement\"",
         "[[sensor]]\nid = \"a\"\nname = \"TICKR\"\nfollow = \"any\"\nadapter = \"00:1A:7D:DA:71:13\"",
         "[[sensor]]\nid = \"a\"\nname = \"TICKR\"\n[[sensor]]\nid = \"b\"\nname = \"TICKR X\"\n\
          [[sensor]]\nid = \"c\"\nname = \"TICKR*\"",

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use crate::support::{envelope, measurement, moment, sensor};
 
 fn item(name: &str, sequence: u64) -> Item {
-    let body = Body::Measurement(measurement(70));
+    let body = Body::Measurement(measurement(70).into());
     Item { sequence, sensor: sensor(name), session: 1, taken: moment(sequence), body }
 }
 
@@ -78,10 +78,9 @@ proptest! {
 #[test]
 fn records_of_many_rr_intervals_stay_below_the_largest_record() {
     let heavy = |sequence| Item {
-        body: Body::Measurement(HeartRateMeasurement {
-            rr_intervals: vec![RrInterval(1023); 250],
-            ..measurement(70)
-        }),
+        body: Body::Measurement(
+            HeartRateMeasurement { rr_intervals: vec![RrInterval(1023); 250], ..measurement(70) }.into(),
+        ),
         ..item("a", sequence)
     };
     let records = packed((1..=500).map(heavy).collect(), 500);

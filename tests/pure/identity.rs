@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hr_gateway::ble::identity::{Choice, Identities, Known, Seen};
 use hr_gateway::config::{Address, Follow, SensorConfig};
-use hr_gateway::reading::SensorId;
+use hr_gateway::reading::{Mode, SensorId};
 
 const A: &str = "C0:FF:EE:00:00:0A";
 const B: &str = "C0:FF:EE:00:00:0B";
@@ -34,6 +34,7 @@ fn named(id: &str, name: &str) -> SensorConfig {
         id: id.parse().unwrap(),
         address: None,
         name: Some(name.to_owned().into()),
+        mode: Mode::Notification,
         follow: Follow::Same,
         adapter: None,
         bond: false,

@@ -1,8 +1,8 @@
 //! Segments: both ways, encrypted, golden, damaged.
 
-use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
+use hr_gateway::heart_rate::{BodySensorLocation, HeartRateMeasurement, RrInterval};
 use hr_gateway::queue::segment::{SegmentCodec, SegmentError};
-use hr_gateway::reading::{Body, BootId, Gap, GapReason, Item, Moment};
+use hr_gateway::reading::{Body, BootId, Gap, GapReason, Item, Measurement, Mode, Moment, SensorState};
 use proptest::prelude::*;
 
 use crate::support::{in_tree, sensor};
@@ -22,20 +22,27 @@ fn any_moment() -> impl Strategy<Value = Moment> {
 
 fn any_body() -> impl Strategy<Value = Body> {
     let rr = proptest::collection::vec(any::<u16>().prop_map(RrInterval), 0..5);
-    let measurement = (any::<u16>(), any::<Option<bool>>(), any::<Option<u16>>(), rr).prop_map(
-        |(heart_rate, sensor_contact, energy_expended_kj, rr_intervals)| {
-            Body::Measurement(HeartRateMeasurement {
-                heart_rate,
-                sensor_contact,
-                energy_expended_kj,
-                rr_intervals,
-            })
+    let values = (any::<u16>(), any::<Option<bool>>(), any::<Option<u16>>(), rr).prop_map(
+        |(heart_rate, sensor_contact, energy_expended_kj, rr_intervals)| HeartRateMeasurement {
+            heart_rate,
+            sensor_contact,
+            energy_expended_kj,
+            rr_intervals,
+        },
+    );
+    let location = || (0u8..9).prop_map(BodySensorLocation::from_value);
+    let mode = prop_oneof![Just(Mode::Notification), Just(Mode::Advertisement)];
+    let measurement = (values, location(), mode)
+        .prop_map(|(values, location, mode)| Body::Measurement(Measurement { values, location, mode }));
+    let state = (any::<Option<u8>>(), any::<Option<i16>>(), location()).prop_map(
+        |(battery_percent, rssi_dbm, location)| {
+            Body::State(SensorState { battery_percent, rssi_dbm, location })
         },
     );
     let gap = (any_moment(), any::<u64>()).prop_map(|(start, readings_lost)| {
         Body::Gap(Gap { reason: GapReason::Evicted, start, readings_lost })
     });
-    prop_oneof![4 => measurement, 1 => gap]
+    prop_oneof![4 => measurement, 1 => gap, 1 => state]
 }
 
 fn any_items() -> impl Strategy<Value = Vec<Item>> {
@@ -91,12 +98,9 @@ fn golden_items() -> Vec<Item> {
     };
     let measured = |heart_rate, sensor_contact, energy_expended_kj, rr: &[u16]| {
         let rr_intervals = rr.iter().copied().map(RrInterval).collect();
-        Body::Measurement(HeartRateMeasurement {
-            heart_rate,
-            sensor_contact,
-            energy_expended_kj,
-            rr_intervals,
-        })
+        Body::Measurement(
+            HeartRateMeasurement { heart_rate, sensor_contact, energy_expended_kj, rr_intervals }.into(),
+        )
     };
     let bodies = [
         measured(72, None, None, &[]),
@@ -135,6 +139,41 @@ fn every_version_ever_written_stays_readable() {
     assert_eq!(plain.encode(KEY, &golden_items()), stored, "what is written is version 1, byte for byte");
 }
 
+/// What readings and records have had since the first vectors were written.
+fn later_items() -> Vec<Item> {
+    let template = &golden_items()[0];
+    let values = crate::support::measurement(61);
+    let state = SensorState {
+        battery_percent: Some(87),
+        rssi_dbm: Some(-60),
+        location: Some(BodySensorLocation::EarLobe),
+    };
+    let bodies = [
+        Body::Measurement(Measurement {
+            values: values.clone(),
+            location: Some(BodySensorLocation::Chest),
+            mode: Mode::Notification,
+        }),
+        Body::Measurement(Measurement { values, location: None, mode: Mode::Advertisement }),
+        Body::State(state),
+        Body::State(SensorState::default()),
+        Body::Gap(Gap { reason: GapReason::SensorReplaced, start: template.taken, readings_lost: 0 }),
+        Body::Gap(Gap { reason: GapReason::AdapterFull, start: template.taken, readings_lost: 0 }),
+    ];
+    let item = |(body, n): (Body, u64)| Item { sequence: 100 + n, body, ..template.clone() };
+    bodies.into_iter().zip(0..).map(item).collect()
+}
+
+#[test]
+fn sensor_states_locations_and_advertised_readings_stay_readable() {
+    let path = in_tree("tests/vectors/segment-v1-states.bin");
+    if std::env::var_os("HR_WRITE_VECTORS").is_some() {
+        std::fs::write(&path, SegmentCodec::default().encode(KEY, &later_items())).unwrap();
+    }
+    let stored = std::fs::read(&path).unwrap();
+    assert_eq!(SegmentCodec::default().decode(KEY, &stored), Ok(later_items()));
+}
+
 #[test]
 fn each_way_a_segment_cannot_be_read_has_its_own_word() {
     let sealed = SegmentCodec::encrypted(&[1; 32]).encode(KEY, &golden_items());
@@ -154,7 +193,7 @@ fn a_live_second_without_rr_intervals_takes_13_bytes_in_a_sealed_segment() {
         sensor: sensor("a"),
         session: 1,
         taken: crate::support::moment(n),
-        body: Body::Measurement(crate::support::measurement(72)),
+        body: Body::Measurement(crate::support::measurement(72).into()),
     };
     let bytes = |count| SegmentCodec::default().encode(KEY, &(1..=count).map(item).collect::<Vec<_>>()).len();
     assert_eq!(bytes(500) - bytes(400), 1_300);

@@ -2,9 +2,10 @@
 
 use hr_gateway::ble::{SourceEvent, SourceEventKind};
 use hr_gateway::config::SessionConfig;
+use hr_gateway::heart_rate::BodySensorLocation;
 use hr_gateway::ingest::Tracker;
 use hr_gateway::queue::ledger::{Ledger, Row};
-use hr_gateway::reading::{Body, BootId, Content, GapReason, Moment, Observation};
+use hr_gateway::reading::{Body, BootId, Content, GapReason, Mode, Moment, Observation, SensorState};
 
 use crate::support::{moment, sensor};
 
@@ -154,12 +155,65 @@ fn a_sensor_that_begins_without_contact_begins_its_session_with_the_first_readin
     assert!(first.last().unwrap().starts_session);
 }
 
+fn state(battery_percent: u8, location: Option<BodySensorLocation>) -> SourceEventKind {
+    let battery_percent = Some(battery_percent);
+    SourceEventKind::State(SensorState { battery_percent, rssi_dbm: Some(-60), location })
+}
+
+fn states(observations: &[Observation]) -> usize {
+    let is_state = |observation: &&Observation| matches!(observation.content, Content::Body(Body::State(_)));
+    observations.iter().filter(is_state).count()
+}
+
+#[test]
+fn a_state_is_recorded_after_a_first_reading_on_change_and_each_quarter_of_an_hour() {
+    let chest = Some(BodySensorLocation::Chest);
+    let mut play = Play::new();
+    assert_eq!(play.at(moment(0), state(90, chest)), [], "a session begins with a reading");
+    let first = play.reading(1);
+    assert_eq!((first.len(), states(&first)), (2, 1));
+    assert!(first[0].starts_session && !first[1].starts_session);
+    assert_eq!(states(&play.at(moment(2), state(90, chest))), 0, "nothing changed");
+    assert_eq!(states(&play.at(moment(3), state(89, chest))), 1);
+    assert_eq!(states(&play.at(moment(4), state(89, None))), 1);
+    assert_eq!(states(&play.at(moment(903), state(89, None))), 0);
+    assert_eq!(states(&play.at(moment(904), state(89, None))), 1);
+    assert_eq!(states(&play.reading(905)), 0, "told once");
+}
+
+#[test]
+fn each_reading_says_where_it_was_worn_as_far_as_was_known_then() {
+    let location = |observations: &[Observation]| match &observations[0].content {
+        Content::Body(Body::Measurement(measurement)) => measurement.location,
+        other => panic!("{other:?}"),
+    };
+    let mut play = Play::new();
+    assert_eq!(location(&play.reading(0)), None);
+    play.at(moment(1), SourceEventKind::Located(Some(BodySensorLocation::Wrist)));
+    assert_eq!(location(&play.reading(2)), Some(BodySensorLocation::Wrist));
+    play.at(moment(3), state(90, Some(BodySensorLocation::Finger)));
+    assert_eq!(location(&play.reading(4)), Some(BodySensorLocation::Finger));
+    play.at(moment(5), SourceEventKind::Located(None));
+    assert_eq!(location(&play.reading(6)), None, "another device became the sensor");
+}
+
+#[test]
+fn what_an_advertisement_says_is_a_reading_that_says_so() {
+    let mut play = Play::new();
+    let read = play.at(moment(0), SourceEventKind::Advertisement(crate::support::measurement(64)));
+    let Content::Body(Body::Measurement(measurement)) = &read[0].content else { panic!("{read:?}") };
+    assert_eq!((measurement.values.heart_rate, measurement.mode), (64, Mode::Advertisement));
+    let none = play.at(moment(1), SourceEventKind::Advertisement(crate::support::measurement(0)));
+    assert_eq!(none, [], "0 is no heart rate");
+    assert_eq!(gaps(&play.reading(2)), [(GapReason::NoContact, moment(1))]);
+}
+
 #[test]
 fn notifications_with_a_byte_too_many_are_read_and_counted() {
     let mut play = Play::new();
     let read = play.at(moment(0), SourceEventKind::Notification(vec![0x10, 0x3e, 0xb1, 0x03, 0xde]));
     let Content::Body(Body::Measurement(measurement)) = &read[0].content else { panic!("{read:?}") };
-    assert_eq!(measurement.heart_rate, 62);
+    assert_eq!(measurement.values.heart_rate, 62);
     play.reading(1);
     assert_eq!(play.tracker.take_padded().collect::<Vec<_>>(), [(&sensor("a"), 1)]);
     assert_eq!(play.tracker.take_padded().count(), 0);

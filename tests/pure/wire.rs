@@ -1,8 +1,10 @@
 //! The wire record.
 
 use hr_gateway::clock::{Anchor, ClockQuality, resolve};
-use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
-use hr_gateway::reading::{Body, BootId, Epoch, Gap, GapReason, Item, Moment};
+use hr_gateway::heart_rate::{BodySensorLocation, HeartRateMeasurement, RrInterval};
+use hr_gateway::reading::{
+    Body, BootId, Epoch, Gap, GapReason, Item, Measurement, Mode, Moment, SensorState,
+};
 use hr_gateway::wire::{Envelope, Timestamp, WireRecord, write_line};
 use proptest::prelude::*;
 
@@ -22,12 +24,15 @@ fn line_at(taken: Moment, body: Body, anchors: &[Anchor]) -> String {
 
 #[test]
 fn a_full_reading_is_this_line() {
-    let line = line_of(Body::Measurement(HeartRateMeasurement {
-        heart_rate: 72,
-        sensor_contact: Some(true),
-        energy_expended_kj: Some(120),
-        rr_intervals: vec![RrInterval(1024), RrInterval(853)],
-    }));
+    let line = line_of(Body::Measurement(
+        HeartRateMeasurement {
+            heart_rate: 72,
+            sensor_contact: Some(true),
+            energy_expended_kj: Some(120),
+            rr_intervals: vec![RrInterval(1024), RrInterval(853)],
+        }
+        .into(),
+    ));
     assert_eq!(
         line,
         "{\"timestamp\":\"2025-07-15T17:10:33.123Z\",\"heart_rate\":72,\
@@ -40,8 +45,37 @@ fn a_full_reading_is_this_line() {
 
 #[test]
 fn what_is_absent_costs_no_bytes() {
-    let line = line_of(Body::Measurement(crate::support::measurement(72)));
+    let line = line_of(Body::Measurement(crate::support::measurement(72).into()));
     assert!(!line.contains("null") && !line.contains("rr_intervals") && !line.contains("gap"), "{line}");
+}
+
+#[test]
+fn a_reading_says_where_it_was_worn_and_that_it_came_in_an_advertisement() {
+    let values = crate::support::measurement(72);
+    let located = Measurement {
+        values: values.clone(),
+        location: Some(BodySensorLocation::EarLobe),
+        mode: Mode::Notification,
+    };
+    let line = line_of(Body::Measurement(located));
+    assert!(line.contains("\"sensor_location\":\"ear_lobe\",\"clock\"") && !line.contains("mode"), "{line}");
+    let advertised = Measurement { values, location: None, mode: Mode::Advertisement };
+    let line = line_of(Body::Measurement(advertised));
+    assert!(line.contains("\"mode\":\"advertisement\"") && !line.contains("sensor_location"), "{line}");
+}
+
+#[test]
+fn a_sensor_state_record_is_this_line() {
+    let location = Some(BodySensorLocation::Wrist);
+    let line = line_of(Body::State(SensorState { battery_percent: Some(87), rssi_dbm: Some(-60), location }));
+    assert_eq!(
+        line,
+        "{\"timestamp\":\"2025-07-15T17:10:33.123Z\",\"reading_id\":\"000000001234abcd-48151\",\
+         \"gateway_id\":\"living-room\",\"sensor_id\":\"adi-forerunner\",\
+         \"session_id\":\"000000001234abcd-s48000\",\"sequence\":48151,\"sensor_location\":\"wrist\",\
+         \"record\":\"sensor_state\",\"battery_percent\":87,\"rssi_dbm\":-60,\"clock\":\"synchronized\",\
+         \"schema_version\":1}\n"
+    );
 }
 
 #[test]
@@ -130,7 +164,7 @@ proptest! {
         let exact: Vec<f64> = intervals.iter().map(|rr| rr.as_ms()).collect();
         let line = line_of(Body::Measurement(HeartRateMeasurement {
             heart_rate, sensor_contact: None, energy_expended_kj: None, rr_intervals: intervals,
-        }));
+        }.into()));
         prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
         let record: WireRecord<'_> = serde_json::from_str(&line).unwrap();
         prop_assert_eq!(record.heart_rate, Some(heart_rate));

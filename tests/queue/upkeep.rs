@@ -272,7 +272,7 @@ fn what_a_full_disk_refused_is_neither_missing_nor_forgotten_after_a_stop() {
     assert_eq!(opened.queue.ledger(), before);
     // Once there is room, the gap is told of.
     opened.queue.append(&[reading("a", 100)]).unwrap();
-    assert_eq!(opened.queue.ledger().totals().gap_records.queued, 1);
+    assert_eq!(opened.queue.ledger().totals().other_records.queued, 1);
 }
 
 #[test]
@@ -290,7 +290,8 @@ fn an_account_that_does_not_add_up_is_seen_in_each_of_its_columns() {
         let mut wrong = whole;
         *column(&mut wrong) += 1;
         assert!(!wrong.balances(), "{wrong:?}");
-        for row in [Row { readings: wrong, ..Row::default() }, Row { gap_records: wrong, ..Row::default() }] {
+        for row in [Row { readings: wrong, ..Row::default() }, Row { other_records: wrong, ..Row::default() }]
+        {
             let rows = [("a".parse().unwrap(), Row::default()), ("b".parse().unwrap(), row)].into();
             assert!(!Ledger { rows }.balances());
         }

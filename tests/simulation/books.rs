@@ -18,7 +18,7 @@ pub struct Column {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Page {
     pub readings: Column,
-    pub gaps: Column,
+    pub others: Column,
     pub malformed: u64,
     /// Lost since the last gap record that told of it.
     pub untold: u64,
@@ -41,8 +41,8 @@ impl Column {
 }
 
 impl Page {
-    pub fn column(&mut self, is_gap: bool) -> &mut Column {
-        if is_gap { &mut self.gaps } else { &mut self.readings }
+    pub fn column(&mut self, is_other: bool) -> &mut Column {
+        if is_other { &mut self.others } else { &mut self.readings }
     }
 }
 
@@ -53,7 +53,7 @@ impl Books {
             let row = ledger.rows.iter().find(|(sensor, _)| sensor.as_str() == name);
             let row = row.map(|(_, row)| row.clone()).unwrap_or_default();
             let same = page.readings.says_the_same(&row.readings)
-                && page.gaps.says_the_same(&row.gap_records)
+                && page.others.says_the_same(&row.other_records)
                 && page.malformed == row.malformed;
             if !same {
                 return Err(format!("the ledger of {name} says {row:?}; it should be {page:?}"));

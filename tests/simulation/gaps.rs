@@ -25,7 +25,7 @@ impl Oracle {
         for observation in observations {
             let sensor = sensor_index(&observation.sensor);
             match &observation.content {
-                Content::Malformed => {}
+                Content::Malformed | Content::Body(Body::State(_)) => {}
                 Content::Body(Body::Gap(gap)) => {
                     if self.true_ms(&gap.start) > self.true_ms(&observation.taken) {
                         self.violated(|| format!("a gap ends before it begins: {observation:?}"));
@@ -37,7 +37,8 @@ impl Oracle {
                     }
                 }
                 Content::Body(Body::Measurement(measurement)) => {
-                    let number = usize::from(measurement.rr_intervals.first().map_or(u16::MAX, |rr| rr.0));
+                    let number =
+                        usize::from(measurement.values.rr_intervals.first().map_or(u16::MAX, |rr| rr.0));
                     self.hear(sensor, number, told[sensor].take());
                 }
             }

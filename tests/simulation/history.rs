@@ -1,7 +1,7 @@
 //! What happens in one history. All of it is drawn from the seed beforehand, and each event carries its own
 //! draws: so events can be left out, and what is left stays what it was.
 
-use hr_gateway::reading::GapReason;
+use hr_gateway::reading::{GapReason, SensorState};
 
 use crate::kinesis::Weather;
 
@@ -31,6 +31,11 @@ pub enum Event {
     },
     /// The wall clock is set right, and the system says so.
     ClockSynchronized,
+    /// A sensor says how it is.
+    State {
+        sensor: usize,
+        state: SensorState,
+    },
     RequeueDeadLetters,
     DropDeadLetters,
     Ends(End),
@@ -128,9 +133,18 @@ fn one(random: &mut fastrand::Rng, is_long: bool) -> Event {
         62..80 => Event::Weather(Weather::ALL[random.usize(..Weather::ALL.len())]),
         80..83 => Event::ClockJumps { error_ms: error(random) },
         83..86 => Event::ClockSynchronized,
-        86..88 => Event::RequeueDeadLetters,
+        86 => Event::RequeueDeadLetters,
+        87 => Event::State { sensor: random.usize(..SENSORS.len()), state: state(random) },
         88 => Event::DropDeadLetters,
         _ => Event::Ends(end(random)),
+    }
+}
+
+fn state(random: &mut fastrand::Rng) -> SensorState {
+    SensorState {
+        battery_percent: Some(random.u8(1..5)),
+        rssi_dbm: Some(random.i16(-99..-30)),
+        location: None,
     }
 }
 

@@ -12,7 +12,7 @@ use hr_gateway::heart_rate::HeartRateMeasurement;
 use hr_gateway::queue::model::ModelQueue;
 use hr_gateway::queue::sequence_set::SequenceSet;
 use hr_gateway::queue::{Appended, ReadingQueue};
-use hr_gateway::reading::{Body, Content, Gap, GapReason, Item, Moment, Observation, SensorId};
+use hr_gateway::reading::{Body, Content, Gap, GapReason, Item, Moment, Observation, SensorId, SensorState};
 
 use crate::books::Books;
 use crate::gaps::Heard;
@@ -51,6 +51,7 @@ pub enum What {
     /// By its number.
     Reading(usize),
     Gap(Gap),
+    State(SensorState),
 }
 
 /// One boot of the machine.
@@ -200,7 +201,7 @@ impl Oracle {
         let id = (self.epoch, self.next);
         self.next += 1;
         let page = &mut self.books.0[sensor];
-        let column = page.column(matches!(body, Body::Gap(_)));
+        let column = page.column(!body.is_reading());
         column.received += 1;
         match is_there {
             true => column.queued += 1,
@@ -211,8 +212,10 @@ impl Oracle {
         }
         let what = match body {
             Body::Gap(gap) => What::Gap(gap.clone()),
+            Body::State(state) => What::State(*state),
             Body::Measurement(measurement) => {
-                let number = measurement.rr_intervals.first().map_or(usize::MAX, |rr| usize::from(rr.0));
+                let number =
+                    measurement.values.rr_intervals.first().map_or(usize::MAX, |rr| usize::from(rr.0));
                 page.last = Some(number);
                 match self.sent.get_mut(number) {
                     Some(sent) if sent.sensor == sensor && sent.given < sent.copies => sent.given += 1,
@@ -250,9 +253,9 @@ impl Oracle {
     fn leaves(&mut self, sequence: u64) -> Option<(usize, bool)> {
         let id = self.queued.remove(&sequence)?;
         let given = &self.given[&id];
-        let is_gap = matches!(given.what, What::Gap(_));
-        self.books.0[given.sensor].column(is_gap).queued -= 1;
-        Some((given.sensor, is_gap))
+        let is_other = !matches!(given.what, What::Reading(_));
+        self.books.0[given.sensor].column(is_other).queued -= 1;
+        Some((given.sensor, is_other))
     }
 
     /// `append` returned to its caller.
@@ -304,7 +307,7 @@ impl Oracle {
             self.saw("a dead letter");
             let is_poison = match self.given[&id].what {
                 What::Reading(number) => self.sent[number].measurement.heart_rate == POISON,
-                What::Gap(_) => false,
+                What::Gap(_) | What::State(_) => false,
             };
             if !is_poison {
                 self.violated(|| format!("{id:?} was set aside; the stream refuses it not"));
@@ -319,7 +322,7 @@ impl Oracle {
             let id = self.dead.remove(sequence).expect("the key was just there");
             let given = self.given.get_mut(&id).expect("it was given");
             let page = &mut self.books.0[given.sensor];
-            let column = page.column(matches!(given.what, What::Gap(_)));
+            let column = page.column(!matches!(given.what, What::Reading(_)));
             column.dead -= 1;
             if requeued {
                 column.queued += 1;

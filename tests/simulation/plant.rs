@@ -123,7 +123,7 @@ impl Plant {
 /// To what a 1 kHz counter would have.
 fn round_rr(observation: &mut Observation) {
     if let Content::Body(Body::Measurement(measurement)) = &mut observation.content {
-        for interval in measurement.rr_intervals.iter_mut().skip(1) {
+        for interval in measurement.values.rr_intervals.iter_mut().skip(1) {
             *interval = RrInterval::from_ms(interval.as_ms().floor()).unwrap_or(RrInterval(0));
             interval.0 &= !1;
         }

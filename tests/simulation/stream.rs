@@ -87,6 +87,9 @@ impl Oracle {
         if line.contains("\"clock\":\"unsynchronized\"") {
             self.saw("a time that nobody knows");
         }
+        if matches!(self.given[&id].what, What::State(_)) {
+            self.saw("a sensor state");
+        }
         if let What::Gap(gap) = &self.given[&id].what {
             let kind = match gap.reason {
                 GapReason::LinkDown => "gap: link down",
@@ -146,6 +149,13 @@ impl Oracle {
                     && line["rr_intervals_ms"] == Value::from(rr);
                 same.then_some(id).ok_or_else(|| format!("it is not what was measured, {measured:?}"))
             }
+            What::State(state) => {
+                let same = line["heart_rate"].is_null()
+                    && line["record"] == "sensor_state"
+                    && line["battery_percent"].as_u64() == state.battery_percent.map(u64::from)
+                    && line["rssi_dbm"].as_i64() == state.rssi_dbm.map(i64::from);
+                same.then_some(id).ok_or_else(|| format!("it is not the state that was, {state:?}"))
+            }
             What::Gap(gap) => {
                 let same = line["heart_rate"].is_null()
                     && line["gap_reason"] == serde_json::to_value(gap.reason).unwrap_or_default()
@@ -166,7 +176,7 @@ impl Oracle {
         // What the machine knew is what the sensors' script says, not what the reading claims.
         let taken = match given.what {
             What::Reading(number) => self.sent[number].at,
-            What::Gap(_) => given.taken,
+            What::Gap(_) | What::State(_) => given.taken,
         };
         let is_anchored = || self.boots.iter().any(|boot| boot.id == taken.boot.0 && boot.anchored);
         let is_right = match line["clock"].as_str() {

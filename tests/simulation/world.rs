@@ -1,5 +1,4 @@
-//! One history, lived through: the real ingest and the real drainer in virtual time, on a model disk, towards
-//! a model stream.
+//! One history, lived through: the real ingest and drainer in virtual time, on a model disk, to a model stream.
 //!
 //! One thread, one clock that stands still while anything can move, and no source of chance but the seed: the
 //! same seed is the same history on every machine.
@@ -210,6 +209,7 @@ impl World {
             Event::ClockJumps { error_ms } if !self.synchronized => self.clock_error_ms = error_ms,
             Event::ClockJumps { .. } => {}
             Event::ClockSynchronized => self.synchronize().await,
+            Event::State { sensor, state } => self.send(sensor, SourceEventKind::State(state)),
             Event::RequeueDeadLetters => {
                 _ = self.process().queue.requeue(all_sequences()).await;
             }

@@ -134,7 +134,7 @@ impl Daemon {
             let totals = &status["totals"];
             (totals["delivered"] == delivered
                 && totals["queued"] == 0
-                && totals["gap_records"]["queued"] == 0)
+                && totals["other_records"]["queued"] == 0)
                 .then_some(status)
         })
     }

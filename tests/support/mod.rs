@@ -93,6 +93,6 @@ pub fn reading(name: &str, second: u64) -> Observation {
         sensor: sensor(name),
         taken: moment(second),
         starts_session: false,
-        content: Content::Body(Body::Measurement(measurement(60 + (second % 100) as u16))),
+        content: Content::Body(Body::Measurement(measurement(60 + (second % 100) as u16).into())),
     }
 }

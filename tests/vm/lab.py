@@ -195,7 +195,7 @@ class Lab:
         status = self.status()
         # The last notifications may still be on their way through bluetoothd.
         again = self.status()
-        queued = sum(account["queued"] for s in again["sensors"] for account in (s["readings"], s["gap_records"]))
+        queued = sum(account["queued"] for s in again["sensors"] for account in (s["readings"], s["other_records"]))
         return again if queued == 0 and again["totals"] == status["totals"] else None
 
     def keep_logs(self, into: Path) -> None:

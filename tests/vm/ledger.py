@@ -48,7 +48,7 @@ def check(
     missed = 0
     for sensor in status["sensors"]:
         name = sensor["sensor"]
-        for kind, of_kind in (("readings", readings), ("gap_records", gaps)):
+        for kind, of_kind in (("readings", readings), ("other_records", gaps)):
             there = sum(line["sensor_id"] == name for line in of_kind)
             counted = sensor[kind]["delivered"]
             assert there == counted, f"{name}: {counted} {kind} count as delivered, Kinesis holds {there}"

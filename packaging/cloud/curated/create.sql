@@ -1,4 +1,4 @@
--- The curated table: one row per reading_id, gap records included, in days (partitions) by when it was measured, in UTC.
+-- The curated table: one row per reading_id, gap and sensor state records included, in days (partitions) by when it was measured, in UTC.
 -- Words: LAKE_BUCKET, KEEP_SNAPSHOT_SECONDS.
 -- Columns are the wire's fields (src/wire.rs) with times as times: Iceberg knows microseconds, the wire milliseconds.
 -- landed: when the object came that the row is from. merged_until: the watermark (watermark.sql), null in a row of the
@@ -16,6 +16,11 @@ CREATE TABLE IF NOT EXISTS hr_readings (
     sensor_contact boolean,
     energy_expended_kj int,
     rr_intervals_ms array<double>,
+    sensor_location string,
+    mode string,
+    record string,
+    battery_percent int,
+    rssi_dbm int,
     gap_reason string,
     gap_start timestamp,
     gap_end timestamp,

@@ -1,4 +1,4 @@
--- Brings what landed in hr_table into hr_readings: one row per reading_id, gap records included.
+-- Brings what landed in hr_table into hr_readings: one row per reading_id, gap and sensor state records included.
 -- Words: DAYS_BACK; LANDED_AFTER and LANDED_UNTIL, the answer of watermark.sql.
 --   DAYS_BACK = 1, every hour: today and yesterday, only lines whose clock was right from the start. Such a line has one
 --     time for ever, so its copies are of its own day, and no other day of either table has to be read.
@@ -25,7 +25,8 @@ USING (
         SELECT *, row_number() OVER (PARTITION BY reading_id ORDER BY doubt, measured_at, landed DESC) AS copy
         FROM (
             SELECT reading_id, gateway_id, sensor_id, session_id, sequence, heart_rate, sensor_contact, energy_expended_kj,
-                rr_intervals_ms, gap_reason, gap_readings_lost, clock, schema_version,
+                rr_intervals_ms, sensor_location, mode, record, battery_percent, rssi_dbm, gap_reason, gap_readings_lost,
+                clock, schema_version,
                 CAST(TRY(from_iso8601_timestamp("timestamp") AT TIME ZONE 'UTC') AS timestamp(6)) AS measured_at,
                 CAST(TRY(from_iso8601_timestamp(gap_start) AT TIME ZONE 'UTC') AS timestamp(6)) AS gap_start,
                 CAST(TRY(from_iso8601_timestamp(gap_end) AT TIME ZONE 'UTC') AS timestamp(6)) AS gap_end,
@@ -55,16 +56,19 @@ WHEN MATCHED AND fresh.measured_at IS NOT NULL AND (
         measured_at = fresh.measured_at, heart_rate = fresh.heart_rate, reading_id = fresh.reading_id,
         gateway_id = fresh.gateway_id, sensor_id = fresh.sensor_id, session_id = fresh.session_id,
         sequence = fresh.sequence, sensor_contact = fresh.sensor_contact, energy_expended_kj = fresh.energy_expended_kj,
-        rr_intervals_ms = fresh.rr_intervals_ms, gap_reason = fresh.gap_reason, gap_start = fresh.gap_start,
+        rr_intervals_ms = fresh.rr_intervals_ms, sensor_location = fresh.sensor_location, mode = fresh.mode,
+        record = fresh.record, battery_percent = fresh.battery_percent, rssi_dbm = fresh.rssi_dbm,
+        gap_reason = fresh.gap_reason, gap_start = fresh.gap_start,
         gap_end = fresh.gap_end, gap_readings_lost = fresh.gap_readings_lost, clock = fresh.clock,
         schema_version = fresh.schema_version, landed = fresh.landed, merged_until = fresh.merged_until
 WHEN NOT MATCHED AND fresh.reading_id IS NOT NULL AND fresh.measured_at IS NOT NULL THEN INSERT (
         measured_at, heart_rate, reading_id, gateway_id, sensor_id, session_id, sequence, sensor_contact,
-        energy_expended_kj, rr_intervals_ms, gap_reason, gap_start, gap_end, gap_readings_lost, clock, schema_version,
+        energy_expended_kj, rr_intervals_ms, sensor_location, mode, record, battery_percent, rssi_dbm, gap_reason, gap_start, gap_end, gap_readings_lost, clock, schema_version,
         landed, merged_until
     ) VALUES (
         fresh.measured_at, fresh.heart_rate, fresh.reading_id, fresh.gateway_id, fresh.sensor_id, fresh.session_id,
-        fresh.sequence, fresh.sensor_contact, fresh.energy_expended_kj, fresh.rr_intervals_ms, fresh.gap_reason,
+        fresh.sequence, fresh.sensor_contact, fresh.energy_expended_kj, fresh.rr_intervals_ms, fresh.sensor_location,
+        fresh.mode, fresh.record, fresh.battery_percent, fresh.rssi_dbm, fresh.gap_reason,
         fresh.gap_start, fresh.gap_end, fresh.gap_readings_lost, fresh.clock, fresh.schema_version, fresh.landed,
         fresh.merged_until
     )

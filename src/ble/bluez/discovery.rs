@@ -12,7 +12,7 @@ use bluer::{Adapter, AdapterEvent, DiscoveryFilter, DiscoveryTransport, Session}
 use futures_util::{Stream, StreamExt};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
 use super::bus::Answers;
@@ -25,8 +25,12 @@ use crate::clock::boottime;
 use crate::config::AdapterChoice;
 use crate::system_bus;
 
-/// How often bluetoothd is asked what was heard.
+/// How often bluetoothd is asked what was heard: by somebody who waits for it, and by those who only listen.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
+const LISTEN_EVERY: Duration = Duration::from_secs(2);
+/// A scan that has so long been none, to bluetoothd, is begun anew: neither is told of a bluetoothd that was
+/// started again, nor of an adapter that was off for a moment.
+const UNHEARD_MAX: Duration = Duration::from_secs(5);
 /// Longest that bluetoothd may take to begin or end discovery.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The least that HCI can report (Core Specification, Vol 4, Part E, 7.7.65.2).
@@ -39,7 +43,7 @@ const POWER_CYCLE_AT: u32 = 6;
 pub struct Discovery {
     radio: Arc<Radio>,
     answers: Answers,
-    lookers: watch::Sender<usize>,
+    lookers: watch::Sender<Lookers>,
     objects: watch::Sender<Arc<Objects>>,
     /// Adapters by name: whether their scan works.
     scans: Mutex<BTreeMap<String, bool>>,
@@ -47,10 +51,27 @@ pub struct Discovery {
     cycling: Arc<AsyncMutex<()>>,
 }
 
+/// How many look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Lookers {
+    /// For a device that is to be found.
+    waiting: usize,
+    /// For what advertisements say, each of them.
+    listening: usize,
+}
+
 /// While it lives, somebody looks.
 pub struct Looking {
     discovery: Arc<Discovery>,
     objects: watch::Receiver<Arc<Objects>>,
+    count: fn(&mut Lookers) -> &mut usize,
+}
+
+/// A scan that goes on.
+struct Scan {
+    task: AbortHandle,
+    /// Since when bluetoothd knows of none.
+    unheard_since: Option<Instant>,
 }
 
 impl Looking {
@@ -64,21 +85,30 @@ impl Looking {
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        self.discovery.lookers.send_modify(|lookers| *lookers -= 1);
+        self.discovery.lookers.send_modify(|lookers| *(self.count)(lookers) -= 1);
     }
 }
 
 impl Discovery {
     /// Nobody looks yet.
     pub(super) fn new(radio: Arc<Radio>, answers: Answers) -> Arc<Self> {
-        let (lookers, objects) = (watch::Sender::new(0), watch::Sender::default());
+        let (lookers, objects) = (watch::Sender::default(), watch::Sender::default());
         Arc::new(Self { radio, answers, lookers, objects, scans: Mutex::default(), cycling: Arc::default() })
     }
 
-    /// One more looks.
+    /// One more looks for a device.
     pub fn look(self: &Arc<Self>) -> Looking {
-        self.lookers.send_modify(|lookers| *lookers += 1);
-        Looking { discovery: self.clone(), objects: self.objects.subscribe() }
+        self.looking(|lookers| &mut lookers.waiting)
+    }
+
+    /// One more listens to what advertisements say.
+    pub(super) fn listen(self: &Arc<Self>) -> Looking {
+        self.looking(|lookers| &mut lookers.listening)
+    }
+
+    fn looking(self: &Arc<Self>, count: fn(&mut Lookers) -> &mut usize) -> Looking {
+        self.lookers.send_modify(|lookers| *count(lookers) += 1);
+        Looking { discovery: self.clone(), objects: self.objects.subscribe(), count }
     }
 
     /// What there was when anybody last looked.
@@ -106,10 +136,11 @@ impl Discovery {
     pub(super) async fn run(self: Arc<Self>, choices: impl Fn() -> Vec<Vec<AdapterChoice>>) {
         let mut connection = None;
         let mut tasks = JoinSet::new();
-        let mut scans: BTreeMap<String, AbortHandle> = BTreeMap::new();
+        let mut scans: BTreeMap<String, Scan> = BTreeMap::new();
+        let mut bluetoothd = None;
         let mut lookers = self.lookers.subscribe();
         loop {
-            _ = lookers.wait_for(|lookers| *lookers > 0).await;
+            _ = lookers.wait_for(|lookers| *lookers != Lookers::default()).await;
             // None is opened before there was an answer: it could block a thread for long.
             if connection.is_none() && !self.answers.next().await {
                 continue;
@@ -128,21 +159,34 @@ impl Discovery {
             };
             self.answers.note();
             let wanted = to_scan(&objects, &choices());
+            let was_restarted = std::mem::replace(&mut bluetoothd, objects.bluetoothd.clone()) != bluetoothd;
             scans.retain(|name, scan| {
-                let keep = wanted.contains(name);
+                let keep = wanted.contains(name) && !was_restarted && self.goes_on(name, scan, &objects);
                 if !keep {
-                    scan.abort();
+                    scan.task.abort();
                 }
-                keep && !scan.is_finished()
+                keep
             });
             for name in wanted {
                 let (discovery, adapter) = (self.clone(), name.clone());
-                scans.entry(name).or_insert_with(|| tasks.spawn(discovery.keep_scanning(adapter)));
+                let begin = || tasks.spawn(discovery.keep_scanning(adapter));
+                scans.entry(name).or_insert_with(|| Scan { task: begin(), unheard_since: None });
             }
             while tasks.try_join_next().is_some() {}
             self.objects.send_replace(Arc::new(objects));
-            sleep(LOOK_EVERY).await;
+            let pause = if lookers.borrow().waiting > 0 { LOOK_EVERY } else { LISTEN_EVERY };
+            _ = timeout(pause, lookers.wait_for(|lookers| pause > LOOK_EVERY && lookers.waiting > 0)).await;
         }
+    }
+
+    /// Whether bluetoothd knows of the scan too, as far as it should.
+    fn goes_on(&self, name: &str, scan: &mut Scan, objects: &Objects) -> bool {
+        let is_heard = objects.adapters.iter().any(|adapter| adapter.name == name && adapter.is_discovering);
+        if is_heard || !self.radio.is_scanning(name) {
+            scan.unheard_since = None;
+        }
+        let unheard_since = *scan.unheard_since.get_or_insert_with(Instant::now);
+        !scan.task.is_finished() && unheard_since.elapsed() < UNHEARD_MAX
     }
 
     /// Scans on one adapter while anybody looks.
@@ -153,7 +197,7 @@ impl Discovery {
         let mut session = None;
         let mut failures = 0;
         loop {
-            _ = lookers.wait_for(|lookers| *lookers > 0).await;
+            _ = lookers.wait_for(|lookers| *lookers != Lookers::default()).await;
             let Err(failure) = self.scan(&adapter, &mut session).await else {
                 if std::mem::take(&mut failures) >= REPORT_AT {
                     info!(adapter, "the adapter scans again");
@@ -191,13 +235,14 @@ impl Discovery {
         }
         let permit = self.radio.scan(name).await;
         let mut lookers = self.lookers.subscribe();
-        let mut heard = start(&adapter).await?;
+        let each = lookers.borrow_and_update().listening > 0;
+        let mut heard = start(&adapter, each).await?;
         self.scans().insert(name.to_owned(), true);
         let gone = tokio::select! {
             // Read, so that it does not pile up; what was heard is asked for all at once.
             () = async { while heard.next().await.is_some() {} } => true,
             () = permit.contended() => false,
-            _ = lookers.wait_for(|lookers| *lookers == 0) => false,
+            _ = lookers.wait_for(|now| *now == Lookers::default() || (now.listening > 0) != each) => false,
         };
         stop(&adapter, heard).await;
         if gone { Err(Failure::NoAdapter(NoAdapter::Missing)) } else { Ok(()) }
@@ -248,11 +293,11 @@ fn to_scan(objects: &Objects, choices: &[Vec<AdapterChoice>]) -> BTreeSet<String
 
 type Heard = Pin<Box<dyn Stream<Item = AdapterEvent> + Send>>;
 
-/// Begins discovery of Low Energy devices. After a time-out bluetoothd refuses this D-Bus connection any
+/// Begins discovery of Low Energy devices, of `each` advertisement or of those that are new. After a time-out bluetoothd refuses this D-Bus connection any
 /// other discovery: it is of no more use.
-async fn start(adapter: &Adapter) -> Result<Heard, Failure> {
+async fn start(adapter: &Adapter, each: bool) -> Result<Heard, Failure> {
     let begin = async {
-        adapter.set_discovery_filter(filter()).await?;
+        adapter.set_discovery_filter(filter(each)).await?;
         Ok(Box::pin(adapter.discover_devices().await?) as Heard)
     };
     within(DISCOVERY_TIMEOUT, begin).await
@@ -262,16 +307,16 @@ async fn start(adapter: &Adapter) -> Result<Heard, Failure> {
 async fn stop(adapter: &Adapter, heard: Heard) {
     drop(heard);
     // bluer ends it in the background; setting a filter waits for that, and asks bluetoothd nothing.
-    _ = timeout(DISCOVERY_TIMEOUT, adapter.set_discovery_filter(filter())).await;
+    _ = timeout(DISCOVERY_TIMEOUT, adapter.set_discovery_filter(filter(false))).await;
 }
 
 /// Takes everything, and is a filter to bluetoothd all the same, on each controller and since version 5.67 too:
 /// without one it leaves out devices that are not discoverable, and rests for 5 s of each 15.
-fn filter() -> DiscoveryFilter {
+fn filter(each: bool) -> DiscoveryFilter {
     DiscoveryFilter {
         rssi: Some(RSSI_MIN_DBM),
         transport: DiscoveryTransport::Le,
-        duplicate_data: false,
+        duplicate_data: each,
         ..DiscoveryFilter::default()
     }
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use bluer::gatt::remote::Characteristic;
 use bluer::{Device, Uuid, UuidExt};
-use tracing::info;
 
 use super::call::{CALL_TIMEOUT, within};
-use crate::reading::SensorId;
+use crate::heart_rate::BodySensorLocation;
 
 /// Longest that a device's services may take to be known.
 pub(super) const SERVICES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,30 +31,36 @@ pub(super) async fn characteristic(device: &Device, assigned: u16) -> bluer::Res
     Ok(None)
 }
 
-/// Logs what the sensor says of itself.
-pub(super) async fn describe(device: &Device, sensor: &SensorId) {
-    let read = async |assigned| {
-        let found = within(SERVICES_TIMEOUT, characteristic(device, assigned)).await.ok()??;
-        within(CALL_TIMEOUT, found.read()).await.ok()
-    };
-    let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let battery_percent = read(BATTERY_LEVEL).await.and_then(|bytes| bytes.first().copied());
-    let location = read(BODY_SENSOR_LOCATION).await.and_then(|bytes| bytes.first().copied());
-    let manufacturer = text(read(MANUFACTURER_NAME).await);
-    let model = text(read(MODEL_NUMBER).await);
-    let location = location.map(location_name);
-    info!(%sensor, battery_percent, location, manufacturer, model, "sensor described");
+/// What a sensor says of itself, beside its heart rates.
+pub(super) struct Description {
+    pub(super) battery_percent: Option<u8>,
+    pub(super) location: Option<BodySensorLocation>,
+    pub(super) manufacturer: Option<String>,
+    pub(super) model: Option<String>,
 }
 
-/// Body Sensor Location (Heart Rate Service 1.0, section 3.2).
-fn location_name(value: u8) -> &'static str {
-    match value {
-        1 => "chest",
-        2 => "wrist",
-        3 => "finger",
-        4 => "hand",
-        5 => "ear lobe",
-        6 => "foot",
-        _ => "other",
+/// Asks the device for all of it.
+pub(super) async fn describe(device: &Device) -> Description {
+    let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Description {
+        battery_percent: battery(device).await,
+        location: byte(device, BODY_SENSOR_LOCATION).await.and_then(BodySensorLocation::from_value),
+        manufacturer: text(read(device, MANUFACTURER_NAME).await),
+        model: text(read(device, MODEL_NUMBER).await),
     }
+}
+
+/// Asks the device for its battery, percent.
+pub(super) async fn battery(device: &Device) -> Option<u8> {
+    // More than 100 is reserved (Battery Service 1.1, section 3.1).
+    byte(device, BATTERY_LEVEL).await.filter(|percent| *percent <= 100)
+}
+
+async fn byte(device: &Device, assigned: u16) -> Option<u8> {
+    read(device, assigned).await?.first().copied()
+}
+
+async fn read(device: &Device, assigned: u16) -> Option<Vec<u8>> {
+    let found = within(SERVICES_TIMEOUT, characteristic(device, assigned)).await.ok()??;
+    within(CALL_TIMEOUT, found.read()).await.ok()
 }

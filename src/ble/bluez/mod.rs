@@ -12,6 +12,7 @@
 //! | `link` | a device: connect, bond, subscribe, forget |
 //! | `stream` | its notifications, until they end |
 //! | `gatt`, `values` | its characteristics and their values |
+//! | `listener` | sensors whose readings come in their advertisements |
 //! | [`discovery`] | one scan per adapter, for all who look |
 //! | [`objects`] | what bluetoothd knows, in one answer |
 //! | `radio` | who uses an adapter for what |
@@ -23,6 +24,7 @@ mod call;
 pub mod discovery;
 mod gatt;
 mod link;
+mod listener;
 pub mod objects;
 mod radio;
 pub mod scan;

@@ -25,6 +25,8 @@ pub struct AdapterSeen {
     pub address: Address,
     /// Whether it is on.
     pub power: Power,
+    /// Whether anybody's scan goes on.
+    pub is_discovering: bool,
 }
 
 /// Whether an adapter is on.
@@ -141,7 +143,8 @@ fn adapter(path: &str, found: &PropMap) -> Option<AdapterSeen> {
         false if is_blocked(path, text(found, "PowerState")) => Power::Blocked,
         false => Power::Off,
     };
-    Some(AdapterSeen { name: path.to_owned(), address: text(found, "Address")?.parse().ok()?, power })
+    let (name, is_discovering) = (path.to_owned(), flag(found, "Discovering"));
+    Some(AdapterSeen { name, address: text(found, "Address")?.parse().ok()?, power, is_discovering })
 }
 
 /// Whether rfkill blocks an adapter. bluetoothd says so since version 5.73; the kernel always did.

@@ -44,6 +44,11 @@ impl Radio {
         self.adapter(adapter).borrow().connecting
     }
 
+    /// Whether a scan goes on.
+    pub(super) fn is_scanning(&self, adapter: &str) -> bool {
+        self.adapter(adapter).borrow().is_scanning
+    }
+
     /// Waits until nobody connects.
     pub(super) async fn scan(&self, adapter: &str) -> ScanPermit {
         let sender = self.adapter(adapter);

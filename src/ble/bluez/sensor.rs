@@ -25,8 +25,9 @@ use crate::reading::GapReason;
 
 /// One slice of looking: a watch advertises every second or so at the slowest.
 const FIND_SLICE: Duration = Duration::from_secs(10);
-/// BlueZ tells of the links before it tells of the adapter that took them down.
-const ADAPTER_GRACE: Duration = Duration::from_secs(5);
+/// BlueZ tells of the links before it tells of the adapter that took them down; and a bluetoothd that is just
+/// starting keeps whoever asks it waiting.
+const ADAPTER_GRACE: Duration = Duration::from_secs(15);
 
 /// The state of a sensor's task.
 struct Sensor {

@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use bluer::{Device, DeviceEvent, DeviceProperty};
 use futures_util::StreamExt;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::info;
 
 use super::call::{CALL_TIMEOUT, within};
-use super::gatt::describe;
+use super::gatt::{Description, battery, describe};
 use super::link::Link;
 use super::task::Task;
 use super::values::Values;
 use crate::ble::SourceEventKind;
 use crate::ble::identity::Seen;
 use crate::ble::lifecycle::{Lifecycle, Outcome};
-use crate::heart_rate::HeartRateMeasurement;
-use crate::reading::GapReason;
+use crate::heart_rate::{BodySensorLocation, HeartRateMeasurement};
+use crate::printable::Printable;
+use crate::reading::{GapReason, SensorState};
 
+/// How often a sensor is asked for its battery: a record follows where it changed, or now and then.
+const BATTERY_EVERY: Duration = Duration::from_secs(300);
 /// How often a quiet link is asked whether it still stands: a bluetoothd that died sends no signal.
 const LINK_CHECK_EVERY: Duration = Duration::from_secs(3);
 
@@ -35,15 +40,15 @@ pub(super) async fn stream(
     let mut notifications = 0;
     let outcome = {
         // Beside the stream, so that a sensor that hangs on a read delays no reading.
+        let taken = Notify::new();
         let describing = async {
-            if !std::mem::replace(described, true) {
-                describe(&device, task.sensor()).await;
-            }
-            std::future::pending().await
+            // What a device says of itself is kept with it, once it is known to be the sensor.
+            taken.notified().await;
+            keep_described(&device, link.seen.rssi, task, described).await
         };
         tokio::select! {
-            why = pass_on(&mut values, &device, &link.seen, task, lifecycle, &mut notifications) => why,
-            never = describing => never,
+            why = pass_on(&mut values, &device, &link.seen, task, lifecycle, &mut notifications, &taken) => why,
+            why = describing => why,
         }
     };
     // Kept for a re-subscription, which must end it first.
@@ -58,6 +63,7 @@ async fn pass_on(
     task: &Task,
     lifecycle: &mut Lifecycle,
     notifications: &mut u64,
+    taken: &Notify,
 ) -> GapReason {
     let Ok(changes) = within(CALL_TIMEOUT, device.events()).await else {
         return GapReason::LinkDown;
@@ -81,6 +87,7 @@ async fn pass_on(
                     task.take_as_sensor(seen).await;
                     lifecycle.handle_first_notification();
                     task.report(lifecycle);
+                    taken.notify_one();
                 }
                 *notifications += u64::from(is_measurement);
                 if !task.send(at, SourceEventKind::Notification(value)).await {
@@ -103,6 +110,29 @@ async fn pass_on(
                 }
             }
         }
+    }
+}
+
+/// Asks the sensor how it is, now and then.
+async fn keep_described(
+    device: &Device,
+    rssi_dbm: Option<i16>,
+    task: &Task,
+    described: &mut bool,
+) -> GapReason {
+    let told = |battery_percent, location| SensorState { battery_percent, rssi_dbm, location };
+    if !std::mem::replace(described, true) {
+        let Description { battery_percent, location, manufacturer, model } = describe(device).await;
+        let [manufacturer, model] =
+            [manufacturer, model].map(|text| text.map(|text| Printable(&text).to_string()));
+        let (sensor, place) = (task.sensor(), location.map(BodySensorLocation::as_str));
+        info!(%sensor, battery_percent, location = place, manufacturer, model, "sensor described");
+        task.tell_state(told(battery_percent, location)).await;
+    }
+    loop {
+        sleep(BATTERY_EVERY).await;
+        let battery_percent = battery(device).await;
+        task.tell_state(told(battery_percent, task.location())).await;
     }
 }
 

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::agent::Bonds;
 use super::bus::{Answers, BusWatch};
 use super::discovery::Discovery;
+use super::listener::listen;
 use super::radio::Radio;
 use super::scan::{ScanError, has_heart_rate, heard};
 use super::sensor::keep_subscribed;
@@ -24,7 +25,7 @@ use crate::ble::registry::Registry;
 use crate::ble::{NotificationSource, SourceEvent, SourceView};
 use crate::clock::SystemClock;
 use crate::config::{AdapterChoice, Address, BluetoothConfig, Follow, SensorConfig};
-use crate::reading::SensorId;
+use crate::reading::{Mode, SensorId};
 
 /// Longest time without a round of the supervisor: below the shortest watchdog that makes sense.
 const ROUND_MAX: Duration = Duration::from_secs(2);
@@ -122,7 +123,8 @@ impl BluezSource {
         let watching = BusWatch::new(shared.answers.clone(), self.view.clone()).run();
         let now_wanted = self.wanted.clone();
         let discovering = discovery.clone().run(move || choices(&now_wanted.borrow()));
-        tokio::pin!(watching, discovering);
+        let listening = listen(shared.clone(), stop.clone());
+        tokio::pin!(watching, discovering, listening);
         let mut looking: Option<BoxFuture<'static, Found>> = None;
         let (mut round_at, mut discover_at) = (Instant::now(), Instant::now());
         let mut answers_seen = 0;
@@ -131,6 +133,7 @@ impl BluezSource {
             tokio::select! {
                 () = &mut watching => {}
                 () = &mut discovering => {}
+                () = &mut listening => break,
                 () = stop.cancelled() => break,
                 changed = self.wanted.changed() => {
                     if changed.is_err() {
@@ -206,7 +209,7 @@ impl BluezSource {
             }
             keep
         });
-        for config in &wanted.sensors {
+        for config in wanted.sensors.iter().filter(|config| config.mode == Mode::Notification) {
             if !children.contains_key(&config.id) {
                 start(config.clone(), None, children, tasks, shared, stop);
             }
@@ -260,6 +263,7 @@ impl BluezSource {
                 id: derived_name(&self.name_secret, device.address),
                 address: Some(device.address),
                 name: None,
+                mode: Mode::Notification,
                 follow: Follow::Same,
                 adapter: None,
                 bond: false,

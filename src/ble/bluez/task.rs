@@ -14,13 +14,14 @@ use super::objects::Objects;
 use super::radio::Radio;
 use super::supervisor::{SensorStates, Wanted};
 use crate::ble::adapters::Offer;
-use crate::ble::identity::{Choice, Identities, Known, Seen};
+use crate::ble::identity::{Choice, Identities, Seen};
 use crate::ble::lifecycle::{Absence, Failure, Lifecycle, NoAdapter, Report};
 use crate::ble::registry::Registry;
 use crate::ble::{SourceEvent, SourceEventKind};
 use crate::clock::{SystemClock, boottime};
 use crate::config::{AdapterChoice, SensorConfig};
-use crate::reading::{GapReason, Moment, SensorId};
+use crate::heart_rate::BodySensorLocation;
+use crate::reading::{GapReason, Moment, SensorId, SensorState};
 
 /// So long is listened for another device of the name, before one is taken that was never this sensor.
 const LISTEN: Duration = Duration::from_secs(3);
@@ -119,30 +120,21 @@ impl Task {
 
     /// From now on `seen` is the sensor's device: its readings are taken.
     pub(super) async fn take_as_sensor(&self, seen: &Seen) {
-        let registry = &self.shared.registry;
-        let before = registry.device(self.sensor());
-        let is_other = before.as_ref().is_some_and(|known| !known.is(seen));
-        if is_other {
+        let taken = self.shared.registry.take(self.sensor(), seen.clone(), !self.is_configured()).await;
+        if taken.replaced {
             warn!(
                 sensor = %self.sensor(),
                 "another device is the sensor now: a new session begins (`hr-gatewayd sensor list` shows which it is)"
             );
             self.tell_down(GapReason::SensorReplaced).await;
         }
-        let mut known = before.filter(|_| !is_other).unwrap_or_else(|| Known::new(seen));
-        known.update(seen);
-        known.released = false;
-        known.discovered = !self.is_configured();
-        registry.keep(self.sensor(), known).await;
+        // From the first reading on, though the device be asked only now.
+        self.tell(SourceEventKind::Located(taken.location)).await;
     }
 
     /// The device was `before` and is `now`: it gave its address by bonding.
     pub(super) async fn note_address(&self, before: &Seen, now: &Seen) {
-        let registry = &self.shared.registry;
-        if let Some(mut known) = registry.device(self.sensor()).filter(|known| known.is(before)) {
-            known.update(now);
-            registry.keep(self.sensor(), known).await;
-        }
+        self.shared.registry.follow(self.sensor(), before.clone(), now.clone()).await;
     }
 
     /// Hands an event to the ingest; whether there is one.
@@ -151,8 +143,24 @@ impl Task {
         self.shared.events.send(event).await.is_ok()
     }
 
+    /// Hands over one that is of now.
+    async fn tell(&self, kind: SourceEventKind) {
+        _ = self.send(self.now(), kind).await;
+    }
+
     pub(super) async fn tell_down(&self, why: GapReason) {
-        _ = self.send(self.now(), SourceEventKind::Down(why)).await;
+        self.tell(SourceEventKind::Down(why)).await;
+    }
+
+    /// Where the sensor is worn, if it ever said so.
+    pub(super) fn location(&self) -> Option<BodySensorLocation> {
+        self.shared.registry.device(self.sensor())?.location
+    }
+
+    /// How the sensor is.
+    pub(super) async fn tell_state(&self, state: SensorState) {
+        self.shared.registry.note_location(self.sensor(), state.location).await;
+        self.tell(SourceEventKind::State(state)).await;
     }
 
     /// Whether readings flow; `None` where the task is at its end.

@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
+
 use crate::wire::WireRecord;
 
 /// The columns, in order.
-pub(super) const CSV_COLUMNS: [&str; 14] = [
+pub(super) const CSV_COLUMNS: [&str; 19] = [
     "timestamp",
     "heart_rate",
     "reading_id",
@@ -20,6 +22,11 @@ pub(super) const CSV_COLUMNS: [&str; 14] = [
     "gap_start",
     "gap_end",
     "clock",
+    "sensor_location",
+    "mode",
+    "record",
+    "battery_percent",
+    "rssi_dbm",
 ];
 
 pub(super) fn write_csv(out: &mut impl Write, line: &str) -> io::Result<()> {
@@ -27,7 +34,6 @@ pub(super) fn write_csv(out: &mut impl Write, line: &str) -> io::Result<()> {
     let text = |value: Option<String>| value.unwrap_or_default();
     // As in a recording: a list in one cell, separated by spaces.
     let rr: Vec<String> = record.rr_intervals_ms.iter().map(ToString::to_string).collect();
-    let reason = record.gap_reason.and_then(|reason| serde_json::to_value(reason).ok());
     let cells = [
         record.timestamp.into_owned(),
         text(record.heart_rate.map(|value| value.to_string())),
@@ -39,12 +45,23 @@ pub(super) fn write_csv(out: &mut impl Write, line: &str) -> io::Result<()> {
         text(record.sensor_contact.map(|value| value.to_string())),
         text(record.energy_expended_kj.map(|value| value.to_string())),
         rr.join(" "),
-        text(reason.and_then(|reason| reason.as_str().map(str::to_owned))),
+        word(&record.gap_reason),
         text(record.gap_start.map(std::borrow::Cow::into_owned)),
         text(record.gap_end.map(std::borrow::Cow::into_owned)),
-        text(serde_json::to_value(record.clock)?.as_str().map(str::to_owned)),
+        word(&record.clock),
+        word(&record.sensor_location),
+        word(&record.mode),
+        word(&record.record),
+        text(record.battery_percent.map(|value| value.to_string())),
+        text(record.rssi_dbm.map(|value| value.to_string())),
     ];
     let mut csv = ::csv::WriterBuilder::new().from_writer(Vec::new());
     csv.write_record(&cells)?;
     out.write_all(&csv.into_inner().map_err(|error| error.into_error())?)
+}
+
+/// The word that stands for a value on the wire; none for an absent one.
+fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).ok();
+    value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use super::{DurableQueue, SEAL_ITEMS, State};
 use crate::queue::capacity::Admission;
 use crate::queue::sled::Writes;
 use crate::queue::{Absorbable, DeadLetter, QueueError};
-use crate::reading::{Body, Item, Origins};
+use crate::reading::{Item, Origins};
 
 impl DurableQueue {
     pub(super) fn take_back(&self, other: &Absorbable) -> Result<u64, QueueError> {
@@ -83,7 +83,7 @@ impl DurableQueue {
         let mut touched = TouchedRows::default();
         for item in &wanted {
             state.missing.remove(item.sequence, writes);
-            let account = touched.row(state, &item.sensor).account(matches!(item.body, Body::Gap(_)));
+            let account = touched.row(state, &item.sensor).account(&item.body);
             account.received += 1;
             account.queued += 1;
             state.depth += 1;
@@ -109,7 +109,7 @@ impl DurableQueue {
         state.missing.remove(item.sequence, writes);
         state.dead.insert(item.sequence);
         let mut touched = TouchedRows::default();
-        let account = touched.row(state, &item.sensor).account(matches!(item.body, Body::Gap(_)));
+        let account = touched.row(state, &item.sensor).account(&item.body);
         account.received += 1;
         account.dead_lettered += 1;
         let key = dead_letter_key(item.sequence);

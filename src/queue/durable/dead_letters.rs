@@ -8,7 +8,7 @@ use crate::queue::segment::{SegmentCodec, SegmentError};
 use crate::queue::sequence_set::SequenceSet;
 use crate::queue::sled::Writes;
 use crate::queue::{DeadLetter, QueueError, ReadingQueue};
-use crate::reading::{Body, Item};
+use crate::reading::Item;
 
 impl DurableQueue {
     pub(super) fn decode_dead_letter(&self, key: &[u8], value: &[u8]) -> Result<DeadLetter, QueueError> {
@@ -47,7 +47,7 @@ impl DurableQueue {
     ) -> Result<(), QueueError> {
         let mut touched = TouchedRows::default();
         let row = touched.row(state, &item.sensor);
-        row.account(matches!(item.body, Body::Gap(_))).apply(movement);
+        row.account(&item.body).apply(movement);
         if movement == Movement::DropDeadLetter {
             row.note_eviction(item.taken);
         }

@@ -4,7 +4,7 @@ use super::State;
 use super::rows::TouchedRows;
 use crate::queue::Appended;
 use crate::queue::capacity::Capacity;
-use crate::reading::{Body, Content, Item, Observation, SensorId};
+use crate::reading::{Content, Item, Observation, SensorId};
 
 /// One append on its way.
 #[derive(Default)]
@@ -33,23 +33,22 @@ impl Intake {
             };
             let sequence = state.meta.take_sequence();
             let row = touched.row(state, &observation.sensor);
-            let is_gap = matches!(body, Body::Gap(_));
             if observation.starts_session || row.session == 0 {
                 row.session = sequence;
                 self.sessions_begun.push((observation.sensor.clone(), sequence));
             }
-            if !is_gap {
+            if body.is_reading() {
                 row.last = Some(observation.taken.into());
             }
-            row.account(is_gap).received += 1;
+            row.account(body).received += 1;
             if self.room == 0 {
-                row.account(is_gap).evicted += 1;
+                row.account(body).evicted += 1;
                 row.note_eviction(observation.taken);
                 self.evicted += 1;
                 continue;
             }
             self.room -= 1;
-            row.account(is_gap).queued += 1;
+            row.account(body).queued += 1;
             self.new.push(Item {
                 sequence,
                 sensor: observation.sensor.clone(),

@@ -115,8 +115,8 @@ impl DurableQueue {
                     ..Account::default()
                 }
             };
-            let (readings, gap_records) = (settled(&row.readings), settled(&row.gap_records));
-            state.ledger.rows.insert(sensor.clone(), Row { readings, gap_records, ..row.clone() });
+            let (readings, other_records) = (settled(&row.readings), settled(&row.other_records));
+            state.ledger.rows.insert(sensor.clone(), Row { readings, other_records, ..row.clone() });
         }
     }
 

@@ -33,7 +33,7 @@ impl DurableQueue {
             }
             for item in &out {
                 let row = touched.row(state, &item.sensor);
-                row.account(matches!(item.body, Body::Gap(_))).apply(movement);
+                row.account(&item.body).apply(movement);
                 if movement == Movement::Evict {
                     row.note_eviction(item.taken);
                 }
@@ -102,8 +102,8 @@ impl DurableQueue {
             let sequence = state.meta.take_sequence();
             let row = touched.row(state, &sensor);
             let Some(episode) = row.evicting.take() else { continue };
-            row.gap_records.received += 1;
-            row.gap_records.queued += 1;
+            row.other_records.received += 1;
+            row.other_records.queued += 1;
             gaps.push(Item {
                 sequence,
                 session: row.session,

@@ -108,7 +108,7 @@ def _ledger(store: Store) -> Iterator[str]:
     if not store.status["balances"]:
         yield "the store says that its ledger does not balance"
     for row in store.status["sensors"]:
-        for kind in ("readings", "gap_records"):
+        for kind in ("readings", "other_records"):
             name, account = f"{row['sensor']}'s {kind}", row[kind]
             if account["received"] != sum(account[part] for part in PARTS):
                 yield f"{name} do not balance: {account}"

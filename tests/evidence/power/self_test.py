@@ -46,7 +46,7 @@ class Scene:
         parts = {"delivered": 1, "queued": len(queued), "dead_lettered": len(self.dead), "evicted": 0}
         account = {"received": sum(parts.values()), **parts, **self.account}
         nothing = dict.fromkeys(account, 0)
-        row = {"sensor": "strap", "readings": account, "gap_records": nothing}
+        row = {"sensor": "strap", "readings": account, "other_records": nothing}
         dead = [{"dead_letter": {"line": json.dumps(one)}} for one in self.dead]
         status = {"status": {"balances": self.balances, "sensors": [row]}}
         return [status, *({"line": json.dumps(one)} for one in queued), *dead]

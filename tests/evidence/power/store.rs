@@ -104,12 +104,15 @@ fn reading(serial: u64) -> Observation {
             synchronized: true,
         },
         starts_session: serial.is_multiple_of(500),
-        content: Content::Body(Body::Measurement(HeartRateMeasurement {
-            heart_rate: 40 + (serial % 180) as u16,
-            sensor_contact: Some(true),
-            energy_expended_kj: Some(serial as u16),
-            rr_intervals: vec![RrInterval(600 + (serial % 700) as u16)],
-        })),
+        content: Content::Body(Body::Measurement(
+            HeartRateMeasurement {
+                heart_rate: 40 + (serial % 180) as u16,
+                sensor_contact: Some(true),
+                energy_expended_kj: Some(serial as u16),
+                rr_intervals: vec![RrInterval(600 + (serial % 700) as u16)],
+            }
+            .into(),
+        )),
     }
 }
 
@@ -153,9 +156,9 @@ fn content(observation: &Observation) -> Value {
     let Content::Body(Body::Measurement(measurement)) = &observation.content else { return Value::Null };
     json!({
         "sensor_id": observation.sensor.as_str(),
-        "heart_rate": measurement.heart_rate,
-        "energy_expended_kj": measurement.energy_expended_kj,
-        "rr_intervals_ms": measurement.rr_intervals.iter().map(|rr| rr.as_ms()).collect::<Vec<_>>(),
+        "heart_rate": measurement.values.heart_rate,
+        "energy_expended_kj": measurement.values.energy_expended_kj,
+        "rr_intervals_ms": measurement.values.rr_intervals.iter().map(|rr| rr.as_ms()).collect::<Vec<_>>(),
     })
 }
 

@@ -116,7 +116,7 @@ class Chain:
         if totals["received"] < known.received:
             yield f"{known.received} readings were acknowledged, {totals['received']} are there"
         # Each item has taken one: readings, and gap records.
-        last = totals["received"] + totals["gap_records"]["received"]
+        last = totals["received"] + totals["other_records"]["received"]
         if last < known.sequence:
             yield f"the sequence goes on after {last}, and {known.sequence} has been delivered"
         if known.appended:

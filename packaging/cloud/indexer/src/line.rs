@@ -1,11 +1,11 @@
-//! One line of a record → a reading or gap record that the index can take, or why it cannot. Pure.
+//! One line of a record → a reading, gap record or sensor state record that the index can take, or why it cannot. Pure.
 //!
 //! A line that fails here would fail on every try: it is set aside. Reasons name a field and never what
 //! stands in it.
 
 use chrono::DateTime;
 use hr_gateway::reading::{GatewayId, SensorId};
-use hr_gateway::wire::{SCHEMA_VERSION, Timestamp, WireRecord};
+use hr_gateway::wire::{RecordKind, SCHEMA_VERSION, Timestamp, WireRecord};
 use serde::Serialize;
 
 use crate::index;
@@ -13,7 +13,7 @@ use crate::index;
 /// Longest `_id` that OpenSearch takes, bytes.
 pub const ID_BYTES_MAX: usize = 512;
 
-/// Why a line is no reading and no gap record.
+/// Why a line is none of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Poison {
     /// Not JSON.
@@ -34,8 +34,8 @@ pub enum Poison {
     /// Not the 24 characters of a UTC time.
     #[error("the line's {0} is not a time")]
     Time(&'static str),
-    /// Neither a reading nor a gap record, or both.
-    #[error("the line is neither a reading nor a gap record")]
+    /// Neither a reading, nor a gap record, nor a sensor state record; or several.
+    #[error("the line is neither a reading nor a gap record nor a sensor state record")]
     Kind,
 }
 
@@ -63,9 +63,10 @@ impl Reading<'_> {
             return Err(Poison::Name);
         }
         let taken_ms = time_ms(&record.timestamp).ok_or(Poison::Time("timestamp"))?;
-        match (record.heart_rate, record.gap_reason, &record.gap_start, &record.gap_end) {
-            (Some(_), None, None, None) => {}
-            (None, Some(_), Some(start), Some(end)) => {
+        let kinds = (record.heart_rate, record.record, record.gap_reason);
+        match (kinds, &record.gap_start, &record.gap_end) {
+            ((Some(_), None, None) | (None, Some(RecordKind::SensorState), None), None, None) => {}
+            ((None, None, Some(_)), Some(start), Some(end)) => {
                 time_ms(start).ok_or(Poison::Time("gap_start"))?;
                 time_ms(end).ok_or(Poison::Time("gap_end"))?;
             }

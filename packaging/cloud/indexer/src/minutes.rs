@@ -67,12 +67,13 @@ pub fn operations(query: &Query, readings: Vec<Reading<'static>>) -> Vec<Operati
         .collect()
 }
 
-/// The sums of a minute's readings, in any order; `None` if there are only gap records.
+/// The sums of a minute's readings, in any order; `None` if there is no heart rate among them.
 pub fn sum(sensor: &str, minute: Minute, mut readings: Vec<Reading<'_>>) -> Option<Sums> {
     readings.sort_by(|a, b| order(&a.record).cmp(&order(&b.record)));
-    let last = readings.iter().filter(|reading| reading.record.heart_rate.is_some());
+    readings.retain(|reading| reading.record.record.is_none());
+    let last = readings.iter().filter(|reading| heart_rate(reading).is_some());
     let last = last.max_by_key(|reading| (reading.taken_ms, reading.record.sequence))?;
-    let rates: Vec<u16> = readings.iter().filter_map(|reading| reading.record.heart_rate).collect();
+    let rates: Vec<u16> = readings.iter().filter_map(heart_rate).collect();
     let total: u64 = rates.iter().copied().map(u64::from).sum();
     let differences = differences_ms(&readings);
     let squares: f64 = differences.iter().map(|difference| difference * difference).sum();
@@ -87,6 +88,11 @@ pub fn sum(sensor: &str, minute: Minute, mut readings: Vec<Reading<'_>>) -> Opti
         rr_differences: differences.len(),
         rmssd_ms: (!differences.is_empty()).then(|| (squares / differences.len() as f64).sqrt()),
     })
+}
+
+/// Of a reading; none of a gap record. A 0, as optical sensors send it off the skin, is no heart rate.
+fn heart_rate(reading: &Reading<'_>) -> Option<u16> {
+    reading.record.heart_rate.filter(|rate| *rate > 0)
 }
 
 /// By gateway, queue and sequence: the order in which a queue took them.
@@ -105,7 +111,7 @@ fn differences_ms(readings: &[Reading<'_>]) -> Vec<f64> {
     let mut differences = Vec::new();
     let mut before: Option<(&Reading<'_>, f64)> = None;
     for reading in readings {
-        if reading.record.heart_rate.is_none() {
+        if heart_rate(reading).is_none() {
             before = None;
             continue;
         }

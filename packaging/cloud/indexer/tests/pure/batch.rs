@@ -66,7 +66,21 @@ fn each_fault_of_a_line_has_its_name() {
     let line =
         line("forerunner", 1, TAKEN_MS, &[]).replace("\"heart_rate\":61,", "").replace("\"sequence\"", gap);
     assert_eq!(Reading::parse(&line), Err(Poison::Time("gap_end")));
-    assert!(Reading::parse(&line.replace("soon", "2025-07-15T17:10:33.123Z")).is_ok());
+    let gap = line.replace("soon", "2025-07-15T17:10:33.123Z");
+    assert!(Reading::parse(&gap).is_ok());
+    let state = "\"record\":\"sensor_state\",\"battery_percent\":87,\"sequence\"";
+    assert_eq!(poison("\"sequence\"", state), Poison::Kind);
+    assert_eq!(Reading::parse(&gap.replace("\"sequence\"", state)), Err(Poison::Kind));
+}
+
+#[test]
+fn a_sensor_state_record_is_a_document_too() {
+    let state = "\"record\":\"sensor_state\",\"battery_percent\":87,\"sequence\"";
+    let line =
+        line("forerunner", 1, TAKEN_MS, &[]).replace("\"heart_rate\":61,", "").replace("\"sequence\"", state);
+    let document = Reading::parse(&line).unwrap().document(TAKEN_MS);
+    let document = String::from_utf8(document).unwrap();
+    assert!(document.contains("\"record\":\"sensor_state\",\"battery_percent\":87"), "{document}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The sums of a minute.
 
 use hr_gateway::heart_rate::RrInterval;
+use hr_gateway::wire::RecordKind;
 use hr_indexer::index::Minute;
 use hr_indexer::line::Reading;
 use hr_indexer::minutes::{operations, sum};
@@ -26,6 +27,25 @@ fn gap(sequence: u64, second: i64) -> Reading<'static> {
 fn a_minute_of_gap_records_alone_has_no_document() {
     assert_eq!(sum("forerunner", MINUTE, vec![gap(1, 5)]), None);
     assert_eq!(sum("forerunner", MINUTE, vec![]), None);
+}
+
+#[test]
+fn a_sensor_state_record_between_two_readings_changes_nothing() {
+    let readings = || vec![reading(1, at(0), &[800.0]), reading(3, at(1), &[810.0])];
+    let mut state = gap(2, 0);
+    state.record.record = Some(RecordKind::SensorState);
+    let with = [readings(), vec![state]].concat();
+    assert_eq!(sum("forerunner", MINUTE, with), sum("forerunner", MINUTE, readings()));
+    assert_eq!(sum("forerunner", MINUTE, readings()).unwrap().rr_differences, 1);
+}
+
+#[test]
+fn a_heart_rate_of_0_is_none() {
+    let mut off_the_skin = reading(1, at(0), &[]);
+    off_the_skin.record.heart_rate = Some(0);
+    assert_eq!(sum("forerunner", MINUTE, vec![off_the_skin.clone()]), None);
+    let sums = sum("forerunner", MINUTE, vec![off_the_skin, reading(2, at(1), &[])]).unwrap();
+    assert_eq!((sums.readings, sums.heart_rate_min), (1, 62));
 }
 
 #[test]
