@@ -30,6 +30,8 @@ pub mod wire;
 #[cfg(feature = "daemon")]
 pub mod ble;
 #[cfg(feature = "daemon")]
+pub mod blocking;
+#[cfg(feature = "daemon")]
 pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod config;

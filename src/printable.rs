@@ -20,6 +20,20 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// JSON text of the same meaning that is as harmless: what [`Printable`] would show as what it is, is escaped.
+pub fn json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_deceptive(c) && c != '\n' {
+            true => {
+                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| shown.push_str(&format!("\\u{unit:04x}")))
+            }
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// Controls, line and paragraph separators, and what has no width or changes the writing direction (Unicode
 /// Standard Annex 9).
 fn is_deceptive(c: char) -> bool {

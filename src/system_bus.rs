@@ -10,7 +10,7 @@ use dbus::channel::Channel;
 use dbus::nonblock::SyncConnection;
 use dbus_tokio::connection::{IOResource, from_channel};
 
-use crate::drainer::blocking;
+use crate::blocking;
 
 /// A connection, and what moves its messages along while it is polled.
 pub type Connection = (IOResource<SyncConnection>, Arc<SyncConnection>);
@@ -26,5 +26,5 @@ pub fn open() -> Result<Channel, dbus::Error> {
 
 /// The same off the async threads. Whoever gives up waiting leaves a thread behind.
 pub async fn connect() -> Result<Connection, dbus::Error> {
-    from_channel(blocking(open).await?)
+    from_channel(blocking::run(open).await?)
 }

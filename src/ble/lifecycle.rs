@@ -113,6 +113,8 @@ pub enum Absence {
     LongerName,
     /// No adapter that hears it has a link left.
     NoLinkLeft,
+    /// Its advertisements say nothing of the heart.
+    NothingSaid,
 }
 
 /// Why there is no way to reach a sensor.

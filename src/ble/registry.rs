@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
 use super::identity::{Known, Seen};
+use crate::blocking;
 use crate::config::Address;
-use crate::drainer::blocking;
 use crate::heart_rate::BodySensorLocation;
 use crate::private;
 use crate::reading::{BootId, SensorId};
@@ -191,7 +191,7 @@ impl Registry {
         change: impl FnOnce(&mut Kept) -> T + Send + 'static,
     ) -> T {
         let registry = self.clone();
-        blocking(move || registry.update(change)).await
+        blocking::run(move || registry.update(change)).await
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {

@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::{Failure, layers};
 use crate::ble::bluez::objects::{AdapterSeen, Power};
 use crate::ble::bluez::scan;
+use crate::blocking;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, Layers};
-use crate::drainer::blocking;
 use crate::drainer::kinesis::network::Network;
 use crate::drainer::kinesis::{Keys, KinesisSink};
 use crate::drainer::settle::{CallError, ErrorClass, advice};
@@ -110,7 +110,7 @@ async fn adapters(config: &Config) -> Result<String, String> {
 async fn clock(config: &Config) -> Result<String, String> {
     let clock = SystemClock::new(config.clock.synchronization).map_err(|error| error.to_string())?;
     let asked = clock.clone();
-    _ = blocking(move || asked.ask().is_some_and(|vouched| asked.accept(&vouched))).await;
+    _ = blocking::run(move || asked.ask().is_some_and(|vouched| asked.accept(&vouched))).await;
     match clock.is_synchronized() {
         true => Ok("synchronized".into()),
         false => {

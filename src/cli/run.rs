@@ -15,11 +15,12 @@ use super::{EXIT_CONFIG, Failure, chain, layers};
 use crate::ble::SourceView;
 use crate::ble::bluez::{BluezSource, Wanted};
 use crate::ble::registry::Registry;
+use crate::blocking;
 use crate::clock::SystemClock;
 use crate::config::{Config, DEFAULT_PATH, Validated, machine_id};
+use crate::drainer::RecordSink;
 use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
-use crate::drainer::{RecordSink, blocking};
 use crate::gateway::{self, Gateway, LINKS_DEADLINE, Source, Stops};
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::{DurableQueue, Opened};
@@ -257,7 +258,7 @@ pub(super) async fn open_soon(validated: &Validated) -> Result<Open, QueueError>
     let mut tries = 0;
     loop {
         let validated = validated.clone();
-        match blocking(move || open(&validated)).await {
+        match blocking::run(move || open(&validated)).await {
             Err(QueueError::InUse(_)) if tries < TRIES => tries += 1,
             result => return result,
         }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::Failure;
 use crate::ble::bluez::scan::{Nearby, nearby};
 use crate::config::{AdapterChoice, Span};
-use crate::printable::Printable;
+use crate::printable::{self, Printable};
 
 /// Longest id that is proposed.
 const ID_CHARS_MAX: usize = 40;
@@ -38,7 +38,7 @@ pub async fn scan(args: ScanArgs) -> Result<ExitCode, Failure> {
     let mut found = nearby(args.adapter, args.duration.0).await?;
     found.sort_by_key(|device| !device.heart_rate);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        println!("{}", printable::json(&serde_json::to_string_pretty(&found)?));
         return Ok(ExitCode::SUCCESS);
     }
     if found.is_empty() {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{Failure, layers};
 use crate::ble::registry::Registry;
 use crate::control::{self, ControlError, Reply, Request, SensorDevice, SensorRequest, Sensors};
-use crate::printable::Printable;
+use crate::printable::{self, Printable};
 use crate::private::ActingAs;
 use crate::reading::SensorId;
 
@@ -54,7 +54,7 @@ pub fn sensor(config_path: Option<PathBuf>, args: SensorArgs) -> Result<ExitCode
                 Ok(())
             })?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&devices)?);
+                println!("{}", printable::json(&serde_json::to_string_pretty(&devices)?));
             } else {
                 print(&devices);
             }

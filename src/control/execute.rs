@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{ControlError, QueueRequest, Reply, Selection};
+use crate::blocking;
 use crate::config::DrainOrder;
-use crate::drainer::blocking;
 use crate::queue::handle::Handle;
 use crate::queue::rescued::Rescuer;
 use crate::queue::sequence_set::SequenceSet;
@@ -110,7 +110,7 @@ async fn recover(
     folder: PathBuf,
     say: &mpsc::Sender<Reply>,
 ) -> Result<u64, ControlError> {
-    let rescued = Arc::new(blocking(move || rescuer.read(&folder)).await?);
+    let rescued = Arc::new(blocking::run(move || rescuer.read(&folder)).await?);
     let readable = rescued.readable().count() + rescued.dead().count();
     let origins = rescued.envelope().origins;
     let (mut seen, mut from, mut taken) = (SequenceSet::default(), 0, 0);
@@ -119,7 +119,7 @@ async fn recover(
         let items = move || source.peek(DrainOrder::OldestFirst, &claimed, EXPORT_ITEMS);
         let source = rescued.clone();
         let letters = move || source.dead_letters(from, EXPORT_ITEMS);
-        let (items, letters) = (blocking(items).await?, blocking(letters).await?);
+        let (items, letters) = (blocking::run(items).await?, blocking::run(letters).await?);
         if items.is_empty() && letters.is_empty() {
             break;
         }

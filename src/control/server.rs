@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::execute::{execute, tell};
 use super::{Reply, Request, Sensors};
-use crate::drainer::blocking;
+use crate::blocking;
 use crate::queue::handle::Handle;
 use crate::queue::rescued::Rescuer;
 
@@ -152,7 +152,7 @@ async fn serve(
             Request::Queue(request) => request,
             Request::Sensors(request) => {
                 let sensors = sensors.clone();
-                for reply in blocking(move || sensors.answer(&request)).await {
+                for reply in blocking::run(move || sensors.answer(&request)).await {
                     tell(&say, reply).await?;
                 }
                 return Ok(());

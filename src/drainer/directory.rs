@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 
+use super::RecordSink;
 use super::batch::Record;
 use super::settle::{CallError, EntryVerdict, ErrorClass};
-use super::{RecordSink, blocking};
+use crate::blocking;
 use crate::private;
 
 /// Days kept open at once; the earliest is closed.
@@ -59,7 +60,7 @@ impl RecordSink for DirectorySink {
         Box::pin(async move {
             let count = data.len();
             let turn = ONE_WRITES.lock().await;
-            let written = blocking(move || {
+            let written = blocking::run(move || {
                 let _turn = turn;
                 inner.lock().unwrap_or_else(PoisonError::into_inner).write(&data)
             });

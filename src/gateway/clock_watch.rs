@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::blocking;
 use crate::clock::SystemClock;
-use crate::drainer::blocking;
 use crate::queue::QueueError;
 use crate::queue::handle::Handle;
 
@@ -75,7 +75,7 @@ impl ClockWatch {
 /// Whether the clock became synchronized; the queue then knows its anchor.
 async fn ask(clock: SystemClock, queue: Handle) -> Result<bool, QueueError> {
     let asked = clock.clone();
-    let Some(vouched) = blocking(move || asked.ask()).await else { return Ok(false) };
+    let Some(vouched) = blocking::run(move || asked.ask()).await else { return Ok(false) };
     let kept = queue.add_anchor(vouched.anchor).await;
     let accepted = clock.accept(&vouched);
     kept.map(|()| accepted)

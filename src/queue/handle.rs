@@ -18,9 +18,9 @@ use super::ledger::Ledger;
 use super::segment::SegmentCodec;
 use super::sequence_set::SequenceSet;
 use super::{Absorbable, Appended, DeadLetter, QueueError, ReadingQueue, Status};
+use crate::blocking;
 use crate::clock::Anchor;
 use crate::config::DrainOrder;
-use crate::drainer::blocking;
 use crate::reading::{GatewayId, Item, Observation};
 use crate::wire::Envelope;
 
@@ -168,7 +168,7 @@ impl Handle {
             return self.call(move |queue| queue.opens_with(&codec)).await;
         };
         let queue = queue.upgrade().expect(ENDS_LAST);
-        blocking(move || queue.opens_with(&codec)).await
+        blocking::run(move || queue.opens_with(&codec)).await
     }
 
     /// [`ReadingQueue::reconfigure`]. Durable on return.

@@ -115,3 +115,13 @@ fn a_sensors_state_and_where_it_is_worn_are_sent() {
     let (said, done) = set.run(&["queue", "status"]);
     assert!(done && said.contains("other"), "{said}");
 }
+
+#[test]
+fn a_sensor_whose_advertisements_say_nothing_of_the_heart_is_told_of() {
+    let mut set =
+        Set::new(&format!("[bluetooth]\nsilence_max = \"2s\"\n{}mode = \"advertisement\"\n", one_watch()));
+    let daemon = set.start();
+    daemon.wait_log("its advertisements say nothing of the heart");
+    daemon.stop();
+    assert_eq!(set.bus.stats(WATCH)["connect"], 0);
+}

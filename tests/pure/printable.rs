@@ -1,6 +1,6 @@
 //! Texts of others on a terminal.
 
-use hr_gateway::printable::Printable;
+use hr_gateway::printable::{self, Printable};
 
 #[test]
 fn what_could_steer_a_terminal_or_deceive_a_reader_is_shown_as_what_it_is() {
@@ -17,4 +17,16 @@ fn what_could_steer_a_terminal_or_deceive_a_reader_is_shown_as_what_it_is() {
         assert_eq!(Printable(text).to_string(), shown);
     }
     assert_eq!(format!("{:<6}|", Printable("ab")), "ab    |");
+}
+
+#[test]
+fn json_keeps_its_meaning_and_loses_what_could_steer_a_terminal() {
+    let names = ["a\u{1b}[31m\r\n\u{9b}b", "TICKR\u{202e}X", "a\u{e0041}", "Łukasz ❤"];
+    let shown = printable::json(&serde_json::to_string_pretty(&names).unwrap());
+    assert!(
+        shown.chars().all(|c| c == '\n' || Printable(&c.to_string()).to_string() == c.to_string()),
+        "{shown}"
+    );
+    assert!(shown.contains("Łukasz ❤"), "{shown}");
+    assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), names);
 }

@@ -3,22 +3,15 @@
 //! bluetoothd tells of each advertisement that it hears while a scan asks for all of them. How many an adapter
 //! passes on is its own affair: many report the same device a few times in ten seconds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::Poll;
 use std::time::Duration;
 
-use dbus::Message;
-use dbus::arg::{PropMap, RefArg};
-use dbus::message::MatchRule;
-use dbus::nonblock::{MsgMatch, SyncConnection};
-use dbus_tokio::connection::IOResource;
-use futures_util::future::poll_fn;
-use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::advertisements::{Advertisements, Heard};
 use super::objects::Objects;
 use super::task::{Shared, Task};
 use crate::ble::SourceEventKind;
@@ -27,9 +20,7 @@ use crate::ble::identity::{Choice, Seen};
 use crate::ble::lifecycle::{Absence, Lifecycle, NoAdapter};
 use crate::config::SensorConfig;
 use crate::reading::{GapReason, Mode, SensorId, SensorState};
-use crate::system_bus;
 
-const DEVICE: &str = "org.bluez.Device1";
 /// An advertisement is sent several times a second; a heart rate is asked for once.
 const READING_EVERY: Duration = Duration::from_millis(900);
 /// A counter counts seconds, and to eight: after so long the same count is another measurement.
@@ -201,7 +192,9 @@ impl Listened {
         if self.last.take().is_some() {
             self.task.tell_down(GapReason::LinkDown).await;
         }
-        self.say(|lifecycle| lifecycle.handle_absence(Absence::NotSeen));
+        let is_there = self.seen.iter().any(|seen| seen.rssi.is_some());
+        let absence = if is_there { Absence::NothingSaid } else { Absence::NotSeen };
+        self.say(|lifecycle| lifecycle.handle_absence(absence));
     }
 
     fn say(&mut self, what: impl FnOnce(&mut Lifecycle)) {
@@ -214,82 +207,4 @@ impl Listened {
 /// What bluetoothd calls a device, in its object's path.
 fn object_name(seen: &Seen) -> String {
     seen.object.to_string().replace(':', "_")
-}
-
-/// An advertisement: which adapter heard it, of which object, with which makers' data.
-struct Heard {
-    adapter: String,
-    object: String,
-    data: HashMap<u16, Vec<u8>>,
-}
-
-/// Advertisements as they come, over a D-Bus connection of its own.
-struct Advertisements {
-    bus: IOResource<SyncConnection>,
-    messages: Box<dyn Stream<Item = Message> + Send + Sync + Unpin>,
-    /// Removes the match when it goes.
-    _listening: MsgMatch,
-    /// Closed when it goes.
-    _connection: Arc<SyncConnection>,
-}
-
-impl Advertisements {
-    async fn begin() -> Result<Self, dbus::Error> {
-        let (mut bus, connection) = system_bus::connect().await?;
-        let changes = MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged")
-            .with_sender("org.bluez");
-        let (listening, messages) = tokio::select! {
-            listening = connection.add_match(changes) => listening?.msg_stream(),
-            lost = &mut bus => return Err(dbus::Error::new_failed(&lost.to_string())),
-        };
-        Ok(Self { bus, messages: Box::new(messages), _listening: listening, _connection: connection })
-    }
-
-    /// The next one; `None` when the bus is gone.
-    async fn next(&mut self) -> Option<Heard> {
-        poll_fn(|context| {
-            // Also what moves the messages along.
-            if self.bus.poll_unpin(context).is_ready() {
-                return Poll::Ready(None);
-            }
-            while let Poll::Ready(message) = self.messages.poll_next_unpin(context) {
-                let Some(message) = message else { return Poll::Ready(None) };
-                if let Some(heard) = heard(&message) {
-                    return Poll::Ready(Some(heard));
-                }
-            }
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-fn heard(message: &Message) -> Option<Heard> {
-    let (interface, changed): (String, PropMap) = message.read2().ok()?;
-    if interface != DEVICE {
-        return None;
-    }
-    let path = message.path()?;
-    let (adapter, object) = path.strip_prefix("/org/bluez/")?.split_once("/dev_")?;
-    let data = makers_data(&*changed.get("ManufacturerData")?.0)?;
-    Some(Heard { adapter: adapter.to_owned(), object: object.to_owned(), data })
-}
-
-/// Company → bytes, out of `a{qv}`.
-fn makers_data(value: &dyn RefArg) -> Option<HashMap<u16, Vec<u8>>> {
-    let entries: Vec<&dyn RefArg> = value.as_iter()?.collect();
-    let entry = |pair: &[&dyn RefArg]| {
-        let [company, bytes] = pair else { return None };
-        let company = u16::try_from(company.as_u64()?).ok()?;
-        Some((company, bytes_of(*bytes)?))
-    };
-    Some(entries.chunks(2).filter_map(entry).collect())
-}
-
-/// The bytes of `ay`, in a variant or not.
-fn bytes_of(value: &dyn RefArg) -> Option<Vec<u8>> {
-    if value.arg_type() == dbus::arg::ArgType::Variant {
-        return bytes_of(value.as_iter()?.next()?);
-    }
-    value.as_iter()?.map(|byte| u8::try_from(byte.as_u64()?).ok()).collect()
 }

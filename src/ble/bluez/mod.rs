@@ -8,16 +8,17 @@
 //! | module | |
 //! | --- | --- |
 //! | `supervisor` | who is wanted; one task each |
-//! | `sensor`, `task` | one sensor's task: finding its device; what it shares, and what is said of it |
+//! | `sensor`, `task`, `reports` | one sensor's task: finding its device; what it shares; what is said of it |
 //! | `link` | a device: connect, bond, subscribe, forget |
 //! | `stream` | its notifications, until they end |
 //! | `gatt`, `values` | its characteristics and their values |
-//! | `listener` | sensors whose readings come in their advertisements |
+//! | `listener`, `advertisements` | sensors whose readings come in their advertisements |
 //! | [`discovery`] | one scan per adapter, for all who look |
 //! | [`objects`] | what bluetoothd knows, in one answer |
 //! | `radio` | who uses an adapter for what |
 //! | `bus`, `agent`, `call` | whether bluetoothd answers; who it asks before it bonds; what its refusals mean |
 
+mod advertisements;
 mod agent;
 mod bus;
 mod call;
@@ -27,6 +28,7 @@ mod link;
 mod listener;
 pub mod objects;
 mod radio;
+mod reports;
 pub mod scan;
 mod sensor;
 mod stream;
@@ -34,4 +36,5 @@ mod supervisor;
 mod task;
 mod values;
 
-pub use supervisor::{BluezSource, SensorStates, Wanted};
+pub use supervisor::BluezSource;
+pub use task::{SensorStates, Wanted};

@@ -19,7 +19,7 @@ use super::listener::listen;
 use super::radio::Radio;
 use super::scan::{ScanError, has_heart_rate, heard};
 use super::sensor::keep_subscribed;
-use super::task::Shared;
+use super::task::{SensorStates, Shared, Wanted};
 use crate::ble::identity::{Identities, Seen};
 use crate::ble::registry::Registry;
 use crate::ble::{NotificationSource, SourceEvent, SourceView};
@@ -39,18 +39,6 @@ const DISCOVER_SLICE: Duration = Duration::from_secs(6);
 const DISCOVERED_KEPT: Duration = Duration::from_secs(600);
 
 type Found = Result<Vec<Seen>, ScanError>;
-
-/// Sensors by name → whether readings flow.
-pub type SensorStates = watch::Sender<BTreeMap<SensorId, bool>>;
-
-/// What the source obeys; replaced on SIGHUP.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Wanted {
-    /// The configured sensors.
-    pub sensors: Vec<SensorConfig>,
-    /// How to look for them.
-    pub bluetooth: BluetoothConfig,
-}
 
 /// All sensors of the gateway.
 pub struct BluezSource {

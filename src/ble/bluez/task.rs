@@ -1,25 +1,26 @@
 //! A sensor's task, as what works for it sees it: its configuration, what it shares, and what is said of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::agent::Bonds;
 use super::bus::Answers;
 use super::discovery::Discovery;
 use super::objects::Objects;
 use super::radio::Radio;
-use super::supervisor::{SensorStates, Wanted};
+use super::reports::say;
 use crate::ble::adapters::Offer;
 use crate::ble::identity::{Choice, Identities, Seen};
-use crate::ble::lifecycle::{Absence, Failure, Lifecycle, NoAdapter, Report};
+use crate::ble::lifecycle::{Lifecycle, Report};
 use crate::ble::registry::Registry;
 use crate::ble::{SourceEvent, SourceEventKind};
 use crate::clock::{SystemClock, boottime};
-use crate::config::{AdapterChoice, SensorConfig};
+use crate::config::{AdapterChoice, BluetoothConfig, SensorConfig};
 use crate::heart_rate::BodySensorLocation;
 use crate::reading::{GapReason, Moment, SensorId, SensorState};
 
@@ -27,6 +28,18 @@ use crate::reading::{GapReason, Moment, SensorId, SensorState};
 const LISTEN: Duration = Duration::from_secs(3);
 /// So long other adapters are given to hear a device that one hears.
 const ADAPTERS_SETTLE: Duration = Duration::from_millis(900);
+
+/// Sensors by name → whether readings flow.
+pub type SensorStates = watch::Sender<BTreeMap<SensorId, bool>>;
+
+/// What the source obeys; replaced on SIGHUP.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// The configured sensors.
+    pub sensors: Vec<SensorConfig>,
+    /// How to look for them.
+    pub bluetooth: BluetoothConfig,
+}
 
 /// What all sensor tasks share.
 #[derive(Clone)]
@@ -173,99 +186,10 @@ impl Task {
 
     /// Says what changed for the operator.
     pub(super) fn report(&self, lifecycle: &mut Lifecycle) {
-        let sensor = self.sensor();
-        match lifecycle.take_report() {
-            None => {}
-            Some(Report::Streaming) => {
-                self.set_state(Some(true));
-                info!(%sensor, "sensor connected; readings flow");
-            }
-            Some(Report::LinkLost) => warn!(%sensor, "link to the sensor lost; looking for it again"),
-            Some(Report::Silent) => {
-                warn!(%sensor, "the sensor is connected and sends nothing; subscribing again");
-            }
-            Some(Report::NoAdapter(why)) => report_no_adapter(sensor, why),
-            Some(Report::Absent(why)) => report_absent(sensor, why),
-            Some(Report::Held) => warn!(
-                %sensor,
-                "another program takes the sensor's notifications (AcquireNotify); waiting for it to let go: nothing of \
-                 the sensor is taken until then, and its link and bond stay as they are"
-            ),
-            Some(Report::Failing(failure)) => report_failing(sensor, failure),
+        let Some(report) = lifecycle.take_report() else { return };
+        if report == Report::Streaming {
+            self.set_state(Some(true));
         }
-    }
-}
-
-fn report_no_adapter(sensor: &SensorId, why: NoAdapter) {
-    match why {
-        // Said once for all sensors, where it was found.
-        NoAdapter::NoAnswer | NoAdapter::DoesNotScan => {}
-        NoAdapter::Restarted => info!(%sensor, "bluetoothd was started again; looking for the sensor"),
-        NoAdapter::NoBluetoothd => {
-            warn!(%sensor, "bluetoothd is not running; waiting for it (systemctl status bluetooth)");
-        }
-        NoAdapter::Missing => {
-            warn!(%sensor, "no Bluetooth adapter; waiting for one (`bluetoothctl list`, `dmesg`)");
-        }
-        NoAdapter::NotThisOne => warn!(
-            %sensor,
-            "the sensor's adapter is not there, though others are; waiting for it: an adapter that was plugged in \
-             again may have another name: write its address, or leave `adapter` out to use them all (`bluetoothctl list`)"
-        ),
-        NoAdapter::Blocked => {
-            error!(%sensor, "the Bluetooth adapter is blocked by rfkill; waiting for it: `rfkill unblock bluetooth`");
-        }
-        NoAdapter::Off => {
-            error!(%sensor, "the Bluetooth adapter is off and bluetoothd does not switch it on: `bluetoothctl power on`");
-        }
-    }
-}
-
-fn report_absent(sensor: &SensorId, why: Absence) {
-    match why {
-        Absence::NotSeen => info!(%sensor, "sensor not in range; looking for it (is its broadcast on?)"),
-        Absence::Stranger => warn!(
-            %sensor,
-            "a device has the sensor's name and is another than it was: nothing of it is taken; if it replaces the \
-             former one: `hr-gatewayd sensor forget {sensor}`"
-        ),
-        Absence::Ambiguous => error!(
-            %sensor,
-            "several devices have the sensor's name, and nobody knows which is it: none is connected; write its `address` \
-             into its block (`hr-gatewayd scan` shows it), or switch the others off until it was found once"
-        ),
-        Absence::LongerName => warn!(
-            %sensor,
-            "no device has the sensor's very name, and one's begins with it: write `name = \"…*\"` with a `*` at its \
-             end to take any that begins so"
-        ),
-        Absence::NoLinkLeft => error!(
-            %sensor,
-            "no adapter that hears the sensor has a link left to give: take another sensor or program off it, or plug in \
-             another adapter; trying on"
-        ),
-    }
-}
-
-fn report_failing(sensor: &SensorId, failure: Failure) {
-    match failure {
-        Failure::BondNeeded => error!(
-            %sensor,
-            "the sensor demands bonding: set `bond = true` in its [[sensor]] block; if it is set, the sensor has \
-             forgotten the gateway: `bluetoothctl remove` its address"
-        ),
-        Failure::NoHeartRate => error!(
-            %sensor,
-            "the sensor offers no Heart Rate Service: switch its broadcast on, or check the address"
-        ),
-        Failure::StaleServices => error!(
-            %sensor,
-            "the sensor refuses by what BlueZ remembers of its services, which may be of another firmware: a bond that \
-             this gateway made is made anew; one that others made stays: `bluetoothctl remove` its address, then pair again"
-        ),
-        failure => error!(
-            %sensor, ?failure,
-            "the sensor is there and does not work; trying on (restart it, or the gateway's Bluetooth)"
-        ),
+        say(self.sensor(), report);
     }
 }
