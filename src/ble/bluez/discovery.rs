@@ -31,6 +31,8 @@ const LISTEN_EVERY: Duration = Duration::from_secs(2);
 /// A scan that has so long been none, to bluetoothd, is begun anew: neither is told of a bluetoothd that was
 /// started again, nor of an adapter that was off for a moment.
 const UNHEARD_MAX: Duration = Duration::from_secs(5);
+/// Longest scan: bluetoothd shows a device that has left as if it were heard until the scan ends.
+const SCAN_MAX: Duration = Duration::from_secs(20);
 /// Longest that bluetoothd may take to begin or end discovery.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The least that HCI can report (Core Specification, Vol 4, Part E, 7.7.65.2).
@@ -222,7 +224,7 @@ impl Discovery {
         }
     }
 
-    /// Until nobody looks, or somebody connects.
+    /// Until nobody looks, somebody connects, or for a while.
     async fn scan(&self, name: &str, session: &mut Option<Session>) -> Result<(), Failure> {
         let session = match session {
             Some(open) => open,
@@ -242,6 +244,7 @@ impl Discovery {
             // Read, so that it does not pile up; what was heard is asked for all at once.
             () = async { while heard.next().await.is_some() {} } => true,
             () = permit.contended() => false,
+            () = sleep(SCAN_MAX) => false,
             _ = lookers.wait_for(|now| *now == Lookers::default() || (now.listening > 0) != each) => false,
         };
         stop(&adapter, heard).await;

@@ -60,7 +60,9 @@ struct Listened {
     seen: Vec<Seen>,
     /// When a reading was last taken from it, and what counted it.
     last: Option<(Instant, Option<u8>)>,
-    /// When it was last found that it does not send.
+    /// Whether its advertisements ever said anything.
+    was_heard: bool,
+    /// When it was heard last, or that it was not was told.
     heard_at: Instant,
     state_at: Option<Instant>,
 }
@@ -86,6 +88,7 @@ fn reconcile(sensors: &mut BTreeMap<SensorId, Listened>, shared: &Shared) {
                 lifecycle: Lifecycle::new(false),
                 seen: Vec::new(),
                 last: None,
+                was_heard: false,
                 heard_at: Instant::now(),
                 state_at: None,
             }
@@ -136,6 +139,7 @@ impl Listened {
             at.elapsed() < if is_repeated { COUNTED_ANEW_AFTER } else { READING_EVERY }
         });
         self.heard_at = Instant::now();
+        self.was_heard = true;
         if is_old {
             return;
         }
@@ -192,8 +196,8 @@ impl Listened {
         if self.last.take().is_some() {
             self.task.tell_down(GapReason::LinkDown).await;
         }
-        let is_there = self.seen.iter().any(|seen| seen.rssi.is_some());
-        let absence = if is_there { Absence::NothingSaid } else { Absence::NotSeen };
+        let is_mute = !self.was_heard && self.seen.iter().any(|seen| seen.rssi.is_some());
+        let absence = if is_mute { Absence::NothingSaid } else { Absence::NotSeen };
         self.say(|lifecycle| lifecycle.handle_absence(absence));
     }
 

@@ -79,8 +79,12 @@ pub async fn nearby(adapters: Vec<AdapterChoice>, duration: Duration) -> Result<
 
 /// What bluetoothd knows of adapters and devices.
 pub async fn objects() -> Result<Objects, ScanError> {
-    let asked = timeout(BEGIN_TIMEOUT, Objects::ask_once()).await;
-    asked.ok().and_then(Result::ok).ok_or(ScanError::NoAdapter(NoAdapter::NoAnswer))
+    let why = match timeout(BEGIN_TIMEOUT, Objects::ask_once()).await {
+        Ok(Ok(objects)) => return Ok(objects),
+        Ok(Err(_no_bus)) => NoAdapter::NoBluetoothd,
+        Err(_elapsed) => NoAdapter::NoAnswer,
+    };
+    Err(ScanError::NoAdapter(why))
 }
 
 /// What is heard while `discovery` looks for so long, loudest first.
