@@ -7,17 +7,29 @@ Stock Bumble 0.0.236 needs five changes to satisfy a Linux host and to be unkind
   command goes unanswered (the kernel waits 2 s for each);
 - a reset ends the links, as unplugging a controller does;
 - a strap can be out of range, or hung: linked, and answering nothing.
+
+And it can lose packets. A lost advertisement is not heard. A connection request that is lost, or that nobody listens
+for, fails as in the specification (Vol 6, Part B, 4.5): the central takes the link as made, and as not established when
+six intervals passed unanswered. On a link nothing is lost, as link layers repeat: a packet arrives as many connection
+intervals later as it was lost, and those after it wait. Without loss, packets on a link take no time.
 """
 
 import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
-from bumble import hci
+from bumble import hci, ll
 from bumble.controller import Connection, Controller
 from bumble.core import PhysicalTransport
 from bumble.link import LocalLink
 
 SUPERVISION_TIMEOUT = hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR
+NOT_ESTABLISHED = hci.HCI_ErrorCode.CONNECTION_FAILED_TO_BE_ESTABLISHED_ERROR
+# What Linux asks for at most, and Bumble does not keep.
+INTERVAL_S = 0.05
+INTERVALS_TO_ESTABLISH = 6
 
 
 class Air(LocalLink):
@@ -27,6 +39,18 @@ class Air(LocalLink):
         super().__init__()
         self.out_of_range: set[Controller] = set()
         self.mute: set[Controller] = set()
+        self.loss, self.random = 0.0, random.Random()
+        # Connection requests by the address that they went to, lost ones too.
+        self.requests: Counter[hci.Address] = Counter()
+        # What a link layer has yet to repeat, by receiver and sender.
+        self.waiting: dict[tuple[Controller, hci.Address], deque[Callable[[], None]]] = {}
+
+    def set_loss(self, rate: float, seed: int) -> None:
+        """From now on this part of all packets is lost. What else is on the air decides which ones."""
+        self.loss, self.random = rate, random.Random(seed)
+
+    def _is_lost(self) -> bool:
+        return self.random.random() < self.loss
 
     def send_acl_data(self, sender: Controller, address: hci.Address, transport: Any, data: bytes) -> None:
         link, receiver = sender.le_connections.get(address), self.find_le_controller(address)
@@ -34,21 +58,54 @@ class Air(LocalLink):
             return
         if self.out_of_range & {sender, receiver} or sender in self.mute:
             return
-        loop = asyncio.get_running_loop()
-        loop.call_soon(receiver.on_link_acl_data, link.self_address, transport, data)
+        self._deliver(receiver, link.self_address, lambda: receiver.on_link_acl_data(link.self_address, transport, data))
 
     def send_advertising_pdu(self, sender: Controller, packet: Any) -> None:
         if sender in self.out_of_range:
             return
         loop = asyncio.get_running_loop()
         for receiver in self.controllers - self.out_of_range - {sender}:
-            loop.call_soon(receiver.on_ll_advertising_pdu, packet)
+            if not self._is_lost():
+                loop.call_soon(receiver.on_ll_advertising_pdu, packet)
+        if isinstance(packet, ll.ConnectInd):
+            self.requests[packet.advertiser_address] += 1
+            loop.call_soon(self._establish, sender, packet)
+
+    def _establish(self, central: Controller, request: ll.ConnectInd) -> None:
+        """Ends the central's side of a link that has no other."""
+        peripheral = self.find_le_controller(request.advertiser_address)
+        link = central.le_connections.get(request.advertiser_address)
+        if link is None or peripheral and request.initiator_address in peripheral.le_connections:
+            return
+        loop = asyncio.get_running_loop()
+        loop.call_later(INTERVALS_TO_ESTABLISH * INTERVAL_S, central.on_le_disconnected, link, NOT_ESTABLISHED)
 
     def send_ll_control_pdu(self, sender_address: hci.Address, receiver_address: hci.Address, packet: Any) -> None:
         sender, receiver = self.find_le_controller(sender_address), self.find_le_controller(receiver_address)
         if sender is None or receiver is None or self.out_of_range & {sender, receiver}:
             return
-        asyncio.get_running_loop().call_soon(receiver.on_ll_control_pdu, sender_address, packet)
+        self._deliver(receiver, sender_address, lambda: receiver.on_ll_control_pdu(sender_address, packet))
+
+    def _deliver(self, receiver: Controller, sender: hci.Address, hand_over: Callable[[], None]) -> None:
+        """What goes over a link: in order, and never over the next link."""
+        link = receiver.le_connections.get(sender)
+        waiting = self.waiting.setdefault((receiver, sender), deque())
+        waiting.append(lambda: hand_over() if receiver.le_connections.get(sender) is link else None)
+        if len(waiting) == 1:
+            self._send_first(waiting)
+
+    def _send_first(self, waiting: deque[Callable[[], None]]) -> None:
+        loop = asyncio.get_running_loop()
+        if self._is_lost():
+            loop.call_later(INTERVAL_S, self._send_first, waiting)
+        else:
+            loop.call_soon(self._arrive, waiting)
+
+    def _arrive(self, waiting: deque[Callable[[], None]]) -> None:
+        hand_over = waiting.popleft()
+        if waiting:
+            self._send_first(waiting)
+        hand_over()
 
     def lose(self, controller: Controller) -> None:
         """Ends the controller's links on both sides: nothing was heard for the supervision timeout."""

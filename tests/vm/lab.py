@@ -28,10 +28,13 @@ ADAPTER_POWERED = "busctl get-property org.bluez /org/bluez/hci0 org.bluez.Adapt
 class Lab:
     """Straps are called strap-1, strap-2, …, and so are the gateway's sensors."""
 
-    def __init__(self, folder: Path, arch: str, deb: Path, straps: int = 1, rounds: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, arch: str, deb: Path, straps: int = 1, controllers: int = 1, rounds: int | None = None
+    ) -> None:
         self.folder, self.arch, self.deb, self.asked_rounds = folder, arch, deb, rounds
         self.machine = Machine(folder, arch)
         self.addresses = {f"strap-{n}": f"C0:FF:EE:00:00:{n:02X}" for n in range(1, straps + 1)}
+        self.controllers = range(controllers)
         self.windows: list[tuple[float, float]] = []
         self.radio: Radio | None = None
         self.kinesis = Kinesis(folder / "kinesis.log")
@@ -67,23 +70,26 @@ class Lab:
             self.machine.sh("rm -f /run/systemd/timesync/synchronized; systemctl restart systemd-timesyncd")
             self.machine.sh("until [ -e /run/systemd/timesync/synchronized ]; do sleep 0.1; done")
 
-    def attach(self) -> None:
-        """The radio is there, and the controller is plugged in and powered."""
+    def attach(self, *controllers: int) -> None:
+        """The radio is there, and these controllers (or all) are plugged in and powered."""
         if self.radio is None:
-            self.radio = Radio(self.folder, self.machine.hci_socket, self.addresses)
-        self.radio.plug()
-        self.wait(self.radio.attached, "the controller is joined to the machine")
-        self.machine.sh(f"systemctl start controller@{self.machine.kind.controller_tty}")
-        self.wait(lambda: "true" in self.machine.run(ADAPTER_POWERED)[1], "the adapter is powered")
+            self.radio = Radio(self.folder, self.machine.hci_sockets, self.addresses)
+        for number in controllers or self.controllers:
+            self.radio.plug(number)
+            self.wait(lambda n=number: self.radio.attached(n), "the controller is joined to the machine")
+            self.machine.sh(f"systemctl start controller@{self.machine.kind.controller_ttys[number]}")
+            powered = ADAPTER_POWERED.replace("hci0", f"hci{number}")
+            self.wait(lambda p=powered: "true" in self.machine.run(p)[1], "the adapter is powered")
 
-    def detach(self) -> None:
-        """The controller is pulled out."""
+    def detach(self, *controllers: int) -> None:
+        """These controllers (or all) are pulled out."""
         assert self.radio is not None
-        self.radio.unplug()
-        self.machine.sh(f"systemctl stop controller@{self.machine.kind.controller_tty}")
+        for number in controllers or self.controllers:
+            self.radio.unplug(number)
+            self.machine.sh(f"systemctl stop controller@{self.machine.kind.controller_ttys[number]}")
 
     def reboot(self) -> None:
-        """An orderly reboot; the controller is out meanwhile, as it would talk to nobody. `attach` puts it in again."""
+        """An orderly reboot; controllers are out meanwhile, as they would talk to nobody. `attach` puts them in again."""
         self.detach()
         self.machine.reboot()
 
@@ -179,17 +185,18 @@ class Lab:
         finally:
             self.windows.append((began, time.monotonic()))
 
-    def balanced(self, duplicates: bool = False, lost: int = 0) -> ledger.Account:
+    def balanced(self, duplicates: bool = False, lost: int = 0, in_gaps: bool = False) -> ledger.Account:
         """Ends a scenario: stops the straps, awaits delivery of all that is queued, and checks every promise.
 
         `duplicates`: ids may come twice to Kinesis, since a failure was ambiguous. `lost`: so many
-        readings were given up by policy (evicted, dead-lettered); their number must be exact.
+        readings were given up by policy (evicted, dead-lettered); their number must be exact. `in_gaps`: what was sent
+        may be missing where a gap record of that sensor stands in its place.
         """
         for strap in self.straps:
             strap.stop()
         status = self.wait(self._drained, "the queue is drained")
         sent = {strap.name: strap.sent() for strap in self.straps}
-        return ledger.check(status, self.kinesis.readings(), sent, self.windows, duplicates, lost)
+        return ledger.check(status, self.kinesis.readings(), sent, self.windows, duplicates, lost, in_gaps)
 
     def _drained(self) -> dict[str, Any] | None:
         status = self.status()

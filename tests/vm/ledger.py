@@ -2,7 +2,7 @@
 
 What must hold: every account balances; Kinesis holds what was counted as delivered, each id once; the sequence has
 no holes; each reading is one that its strap sent, unaltered and in order; each notification that was sent is there,
-but for those in the windows that the scenario declared.
+but for those in the windows that the scenario declared, and, where it says so, those that a gap record stands for.
 """
 
 from collections import Counter
@@ -28,6 +28,7 @@ def check(
     windows: list[tuple[float, float]],
     duplicates: bool,
     lost: int,
+    in_gaps: bool = False,
 ) -> Account:
     """Raises an AssertionError that names what does not add up."""
     assert status["balances"], f"the ledger does not balance: {status}"
@@ -54,7 +55,8 @@ def check(
             counted = sensor[kind]["delivered"]
             assert there == counted, f"{name}: {counted} {kind} count as delivered, Kinesis holds {there}"
         own = [reading for reading in readings if reading["sensor_id"] == name]
-        missed += _check_sensor(name, own, sent[name], windows, lost)
+        told = [gap["sequence"] for gap in gaps if gap["sensor_id"] == name] if in_gaps else []
+        missed += _check_sensor(name, own, sent[name], windows, told, lost)
         _check_malformed(name, sensor["malformed"], sent[name], windows)
     unheard = sent.keys() - {sensor["sensor"] for sensor in status["sensors"]}
     for name in unheard:
@@ -62,23 +64,37 @@ def check(
     return Account(readings, gaps, missed)
 
 
-def _check_sensor(name: str, readings: list[Line], sent: list[Line], windows: list, lost: int) -> int:
-    """One strap's readings against what it sent; returns how many were excused."""
+def _check_sensor(
+    name: str, readings: list[Line], sent: list[Line], windows: list, gaps: list[int], lost: int
+) -> int:
+    """One strap's readings against what it sent; returns how many were excused. `gaps`: sequences of gap records that
+    excuse what was sent between the readings on either side."""
     expected = [entry for entry in sent if entry["hr"] is not None]
-    matched: Counter[int] = Counter()
+    matched: dict[int, int] = {}  # places, and the sequences of their readings
     at = 0
     for reading in readings:
         # In order, so that each is searched for after the one before it.
         place = next((i for i in range(at, len(expected)) if _same(reading, expected[i])), None)
         assert place is not None, f"{name} never sent (or not once, or not in this order) {reading}"
-        matched[place] += 1
+        matched[place] = reading["sequence"]
         at = place + 1
-    missing = [entry for place, entry in enumerate(expected) if place not in matched]
-    unexcused = [entry for entry in missing if not _excused(entry, windows)]
+    missing = [place for place in range(len(expected)) if place not in matched]
+    unexcused = [
+        expected[place]
+        for place in missing
+        if not _excused(expected[place], windows) and not _told(place, matched, gaps)
+    ]
     assert len(unexcused) <= lost, (
         f"{name}: {len(unexcused)} of {len(expected)} sent notifications are missing: {unexcused[:5]}"
     )
     return len(missing)
+
+
+def _told(place: int, matched: dict[int, int], gaps: list[int]) -> bool:
+    """Whether a gap record stands between the readings before and after this place."""
+    before = max((sequence for at, sequence in matched.items() if at < place), default=None)
+    after = min((sequence for at, sequence in matched.items() if at > place), default=None)
+    return before is not None and after is not None and any(before < gap < after for gap in gaps)
 
 
 def _same(reading: Line, entry: Line) -> bool:

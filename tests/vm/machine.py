@@ -1,6 +1,6 @@
 """One virtual machine: Debian's kernel, bluetoothd, systemd and dpkg under QEMU's software emulation.
 
-Commands go in over the serial console, files over a shared folder, HCI over a second serial port to the
+Commands go in over the serial console, files over a shared folder, HCI over further serial ports to the
 simulated radio, and the guest's 10.0.2.2 is the host's loopback. A machine starts warm (from a state saved after
 a boot, half a second) or cold; its disk outlives `kill` and `power_on`, so a power cut can be survived.
 Every process is a child of ours, and ended by its own handle.
@@ -36,9 +36,9 @@ class Arch:
     """What differs from one architecture to the other."""
 
     name: str
-    qemu: list[str]  # the program, the board and its two serial ports
+    qemu: list[str]  # the program, the board and its serial ports
     command_line: str
-    controller_tty: str  # the guest's name of the port that HCI goes over
+    controller_ttys: tuple[str, ...]  # the guest's names of the ports that HCI goes over
 
 
 ARCHES = {
@@ -46,19 +46,20 @@ ARCHES = {
         "amd64",
         [
             "qemu-system-x86_64", "-M", "q35,usb=off", "-cpu", "Nehalem",
-            "-device", "isa-serial,chardev=console,index=0", "-device", "isa-serial,chardev=hci,index=1",
+            "-device", "isa-serial,chardev=console,index=0", "-device", "isa-serial,chardev=hci0,index=1",
+            "-device", "pci-serial,chardev=hci1",
         ],
         "console=ttyS0 tsc=reliable",
-        "ttyS1",
+        ("ttyS1", "ttyS2"),
     ),
     "arm64": Arch(
         "arm64",
         [
             "qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a53",
-            "-serial", "chardev:console", "-device", "pci-serial,chardev=hci",
+            "-serial", "chardev:console", "-device", "pci-serial,chardev=hci0",
         ],
         "console=ttyAMA0",
-        "ttyS0",
+        ("ttyS0",),
     ),
 }  # fmt: skip
 
@@ -93,8 +94,8 @@ class Machine:
         self.numbered = 0
 
     @property
-    def hci_socket(self) -> Path:
-        return self.folder / "hci.sock"
+    def hci_sockets(self) -> list[Path]:
+        return [self.folder / f"hci{number}.sock" for number in range(len(self.kind.controller_ttys))]
 
     def start_warm(self) -> None:
         """Goes on from the saved state, which is made first if it is missing or older than the image."""
@@ -198,7 +199,7 @@ class Machine:
 
     def _launch(self, *more: str) -> None:
         assert self.qemu is None, "the machine is on"
-        for name in ("console.sock", "hci.sock", "qmp.sock"):
+        for name in ("console.sock", "qmp.sock", *(hci.name for hci in self.hci_sockets)):
             (self.folder / name).unlink(missing_ok=True)
         # The file outlives QEMU, as what the guest wrote to a disk outlives its power.
         root = self.root_drive or f"file={self.folder}/disk.qcow2,format=qcow2,cache=writeback"
@@ -209,11 +210,12 @@ class Machine:
             "-append", f"{COMMAND_LINE} {self.kind.command_line}",
             "-object", "rng-random,filename=/dev/urandom,id=rng0", "-device", "virtio-rng-pci,rng=rng0",
             "-chardev", f"socket,id=console,path={self.folder}/console.sock,server=on,wait=off",
-            "-chardev", f"socket,id=hci,path={self.hci_socket},server=on,wait=off",
             "-qmp", f"unix:{self.folder}/qmp.sock,server=on,wait=off",
             "-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile=",
             "-virtfs", f"local,path={self.share},mount_tag=share,security_model=none",
         ]  # fmt: skip
+        for number, hci in enumerate(self.hci_sockets):
+            arguments += ["-chardev", f"socket,id=hci{number},path={hci},server=on,wait=off"]
         if self.rtc is not None:
             arguments += ["-rtc", f"base={self.rtc}"]
         for number, drive in enumerate([root, *self.extra_drives]):

@@ -97,6 +97,7 @@ class Peripheral:
         self.device.on("connection", self._connected)
         self.advertises, self.in_range, self.quiet, self.hung = True, True, False, False
         self.subscriptions, self.connections, self.pairings, self.next_serial = 0, 0, 0, 1
+        self.advertised_at, self.connected_at, self.subscribed_at = 0.0, 0.0, 0.0
         self.sent: list[dict[str, Any]] = []
         self.player: asyncio.Task[None] | None = None
 
@@ -111,16 +112,21 @@ class Peripheral:
         links = list(self.device.connections.values())
         return {
             "connected": bool(links),
+            "linked_by": [str(link.peer_address).split("/")[0] for link in links],
             "subscribed": any(self._subscribed(link) for link in links),
             "encrypted": any(link.is_encrypted for link in links),
             "advertising": self.device.is_advertising,
             "address": str(self.device.random_address).split("/")[0],
             "in_range": self.in_range,
             "playing": self.player is not None and not self.player.done(),
+            "requests": self.air.requests[self.device.random_address],
             "connections": self.connections,
             "subscriptions": self.subscriptions,
             "pairings": self.pairings,
             "sent": len(self.sent),
+            "advertised_at": self.advertised_at,
+            "connected_at": self.connected_at,
+            "subscribed_at": self.subscribed_at,
         }
 
     async def do_state(self) -> dict[str, Any]:
@@ -246,14 +252,17 @@ class Peripheral:
 
     async def _advertise(self) -> None:
         if self.advertises and not self.device.is_advertising and not self.device.connections:
+            self.advertised_at = time.monotonic()
             await self.device.start_advertising(auto_restart=False)
 
     def _subscription(self, _link: Any, notify: bool, _indicate: bool) -> None:
         self.subscriptions += notify
+        self.subscribed_at = time.monotonic() if notify else self.subscribed_at
         self.log("subscribed" if notify else "unsubscribed")
 
     def _connected(self, link: Connection) -> None:
         self.connections += 1
+        self.connected_at = time.monotonic()
         self.log(f"connected by {link.peer_address}")
         link.on("disconnection", lambda reason: self._disconnected(reason))
         link.on("pairing", lambda _keys: self._paired())

@@ -52,7 +52,7 @@ def run(scenario: Scenario, args: argparse.Namespace, deb: Path) -> bool:
     began = time.monotonic()
     lab = None
     try:
-        lab = Lab(folder, args.arch, deb, scenario.straps, args.soak)
+        lab = Lab(folder, args.arch, deb, scenario.straps, scenario.controllers, args.soak)
         scenario.run(lab)
         failure = None
     except Exception as error:

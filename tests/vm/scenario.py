@@ -13,6 +13,7 @@ class Scenario:
     line: str
     run: Callable[[Lab], None]
     straps: int
+    controllers: int
     arches: tuple[str, ...]
     soaks: bool
 
@@ -25,13 +26,13 @@ SCENARIOS: list[Scenario] = []
 
 
 def scenario(
-    number: str, straps: int = 1, arches: tuple[str, ...] = ("amd64",), soaks: bool = False
+    number: str, straps: int = 1, controllers: int = 1, arches: tuple[str, ...] = ("amd64",), soaks: bool = False
 ) -> Callable[[Callable[[Lab], None]], Callable[[Lab], None]]:
     """Enters a function into the list. `soaks`: `--soak N` repeats what it does, by `lab.rounds`."""
 
     def enter(run: Callable[[Lab], None]) -> Callable[[Lab], None]:
         line = (run.__doc__ or run.__name__).splitlines()[0].strip()
-        SCENARIOS.append(Scenario(number, run.__name__, line, run, straps, arches, soaks))
+        SCENARIOS.append(Scenario(number, run.__name__, line, run, straps, controllers, arches, soaks))
         return run
 
     return enter

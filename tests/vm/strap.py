@@ -1,7 +1,8 @@
 """The radio process as a scenario sees it: `Radio` starts it, `Strap` is one of its straps.
 
-A strap's attributes are read by `state()`: connected, subscribed, encrypted, advertising, address, in_range, playing,
-connections, subscriptions, pairings, sent.
+A strap's attributes are read by `state()`: connected, linked_by (the controllers' addresses), subscribed, encrypted,
+advertising, address, in_range, playing, requests, connections, subscriptions, pairings, sent; and the last advertised_at,
+connected_at and subscribed_at, as time.monotonic() has it.
 """
 
 import csv
@@ -17,6 +18,8 @@ from machine import ROOT, stop_child, venv_python
 
 HERE = Path(__file__).resolve().parent
 RECORDING = ROOT / "../shared/data/garmin-fenix2-run-47min.csv"
+# The gateway's controllers; hci0 is the first to be attached.
+CONTROLLERS = ("00:1A:7D:DA:71:13", "00:1A:7D:DA:71:14")
 # Slow enough for an emulated machine, fast enough for a test.
 PERIOD_S = 0.25
 
@@ -24,12 +27,13 @@ PERIOD_S = 0.25
 class Radio:
     """The air. It outlives the machine's power cycles, and so do its straps' bonds and logs."""
 
-    def __init__(self, folder: Path, hci_socket: Path, straps: dict[str, str]) -> None:
+    def __init__(self, folder: Path, hci_sockets: list[Path], straps: dict[str, str]) -> None:
         self.control = folder / "radio.sock"
-        names = [f"--strap={name}={address}" for name, address in straps.items()]
+        ends = [f"--hci={hci}={address}" for hci, address in zip(hci_sockets, CONTROLLERS, strict=False)]
+        ends += [f"--strap={name}={address}" for name, address in straps.items()]
         with (folder / "radio.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [venv_python(), "-B", str(HERE / "radio.py"), f"--hci={hci_socket}", f"--control={self.control}", *names],
+                [venv_python(), "-B", str(HERE / "radio.py"), f"--control={self.control}", *ends],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self.folder = folder
@@ -58,16 +62,20 @@ class Radio:
             raise RuntimeError(f"radio, {command}: {reply['error']}")
         return reply["ok"]
 
-    def attached(self) -> bool:
-        """Whether the gateway's controller is joined to the machine."""
-        return bool(self.do("state")["attached"])
+    def attached(self, controller: int) -> bool:
+        """Whether this controller of the gateway's is joined to the machine."""
+        return bool(self.do("state")["attached"][controller])
 
-    def plug(self) -> None:
-        self.do("plug")
+    def plug(self, controller: int) -> None:
+        self.do("plug", controller=controller)
 
-    def unplug(self) -> None:
-        """Pulls the gateway's controller out; its links are lost."""
-        self.do("unplug")
+    def unplug(self, controller: int) -> None:
+        """Pulls a controller out; its links are lost."""
+        self.do("unplug", controller=controller)
+
+    def lose(self, rate: float, seed: int = 0) -> None:
+        """From now on this part of all packets is lost on the air, as air.py says."""
+        self.do("loss", rate=rate, seed=seed)
 
     def close(self) -> None:
         stop_child(self.process)
