@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 GUEST_ADDRESS = "10.0.2.2"
+HASH_KEY_MAX = (1 << 128) - 1
 
 
 class Kinesis:
@@ -52,12 +53,15 @@ class Kinesis:
         with self.log.open("a") as log:
             log.write(f"{time.monotonic():.3f} {text}\n")
 
-    def verdict(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
+    def verdict(self, headers: Mapping[str, str], body: dict[str, Any]) -> tuple[int, str] | None:
         """Why the call as a whole is refused, if it is."""
         signed = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         self.key_ids.add(headers["authorization"].split("Credential=")[1].split("/")[0])
         if abs(signed.timestamp() - time.time()) > self.skew_max_s:
             return 400, "InvalidSignatureException"
+        # What `check --online` asks with, so that nothing is written.
+        if any(int(entry.get("ExplicitHashKey", 0)) > HASH_KEY_MAX for entry in body["Records"]):
+            return 400, "InvalidArgumentException"
         return self.error
 
     def put_records(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -84,17 +88,17 @@ def _handler_of(kinesis: Kinesis) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             kinesis.calls += 1
             if kinesis.down:
                 return self._cut()
             time.sleep(kinesis.delay_s)
-            error = kinesis.verdict(self.headers)
+            error = kinesis.verdict(self.headers, body)
             if error is not None:
                 status, code = error
                 kinesis.note(f"refused with {code}")
                 return self._send(status, {"__type": code, "message": "as scripted"})
-            answer = kinesis.put_records(json.loads(body))
+            answer = kinesis.put_records(body)
             return self._cut() if kinesis.accept_then_cut else self._send(200, answer)
 
         def _cut(self) -> None:

@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 
 sys.dont_write_bytecode = True
+import connects  # noqa: E402
 from lab import Lab  # noqa: E402
 from machine import ARCHES, ROOT  # noqa: E402
 from scenario import SCENARIOS, Scenario  # noqa: E402
@@ -86,8 +87,9 @@ def main() -> None:
     parser.add_argument("--deb", type=Path, help="the package; by default the newest in target/debian")
     parser.add_argument("--keep", action="store_true", help="keep each run's folder, with the disk")
     parser.add_argument("--soak", type=int, metavar="N", help="only what can be soaked, N rounds of each")
+    parser.add_argument("--connects", type=int, metavar="N", help="no scenario: measure N connects for each loss")
     args = parser.parse_args()
-    scenarios = chosen(args)
+    scenarios = [connects.measuring(args.connects)] if args.connects else chosen(args)
     if args.list:
         for scenario in scenarios:
             print(f"{scenario.number:<5} {scenario.name:<40} {scenario.line}")

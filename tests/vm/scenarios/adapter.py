@@ -1,7 +1,7 @@
-"""Scenario 3: what becomes of bluetoothd, the adapter, the controller and the daemon itself."""
+"""Scenarios 3 and 4.3: what becomes of bluetoothd, the adapter, the controller and the daemon itself."""
 
 from lab import ADAPTER_POWERED, SERVICE, Lab
-from proof import INFO, WARNING, gap_is_told, journal_says
+from proof import ERROR, INFO, WARNING, gap_is_told, journal_says
 from scenario import scenario
 
 SOON = '[session]\ngap_after = "2s"'
@@ -76,3 +76,24 @@ def daemon_killed(lab: Lab) -> None:
 def _flows_again(lab: Lab, times: int) -> None:
     journal_says(lab, BACK, INFO, times=times)
     lab.subscribed()
+
+
+@scenario("4.3")
+def adapter_blocked_by_rfkill(lab: Lab) -> None:
+    """the only adapter blocked by rfkill and unblocked: named in the journal and by `check --online`"""
+    lab.ready(SOON)
+    lab.strap.play()
+    lab.arrive(8)
+    # What `rfkill block bluetooth` does, which the guest does not have.
+    switch = "/sys/class/bluetooth/hci0/rfkill*/soft"
+    lab.machine.sh(f"echo 1 | tee {switch}")
+    journal_says(lab, "the Bluetooth adapter is blocked by rfkill", ERROR)
+    code, found = lab.machine.run(f"{SERVICE} check --online")
+    named = [line for line in found.splitlines() if line.startswith("FAIL  adapter:")]
+    assert code == 1 and len(named) == 1 and "blocked by rfkill" in named[0], f"check --online exited with {code}: {found}"
+    lab.machine.sh(f"echo 0 | tee {switch}")
+    _flows_again(lab, 2)
+    lab.arrive(8)
+    gap_is_told(lab, "adapter_gone", 2)
+    # Until its controller is reset the strap does not know that nobody listens.
+    lab.balanced(in_gaps=True)
