@@ -58,7 +58,8 @@ class Air(LocalLink):
             return
         if self.out_of_range & {sender, receiver} or sender in self.mute:
             return
-        self._deliver(receiver, link.self_address, lambda: receiver.on_link_acl_data(link.self_address, transport, data))
+        own = link.self_address
+        self._deliver(receiver, own, lambda: receiver.on_link_acl_data(own, transport, data))
 
     def send_advertising_pdu(self, sender: Controller, packet: Any) -> None:
         if sender in self.out_of_range:

@@ -89,7 +89,7 @@ class Lab:
             self.machine.sh(f"systemctl stop controller@{self.machine.kind.controller_ttys[number]}")
 
     def reboot(self) -> None:
-        """An orderly reboot; controllers are out meanwhile, as they would talk to nobody. `attach` puts them in again."""
+        """An orderly reboot; controllers are out meanwhile, or would talk to nobody. `attach` puts them in."""
         self.detach()
         self.machine.reboot()
 

@@ -1,8 +1,8 @@
 """The radio process as a scenario sees it: `Radio` starts it, `Strap` is one of its straps.
 
 A strap's attributes are read by `state()`: connected, linked_by (the controllers' addresses), subscribed, encrypted,
-advertising, address, in_range, playing, requests, connections, subscriptions, pairings, sent; and the last advertised_at,
-connected_at and subscribed_at, as time.monotonic() has it.
+advertising, address, in_range, playing, requests, connections, subscriptions, pairings, sent; and the last
+advertised_at, connected_at and subscribed_at, as time.monotonic() has it.
 """
 
 import csv

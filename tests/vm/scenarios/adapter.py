@@ -90,7 +90,7 @@ def adapter_blocked_by_rfkill(lab: Lab) -> None:
     journal_says(lab, "the Bluetooth adapter is blocked by rfkill", ERROR)
     code, found = lab.machine.run(f"{SERVICE} check --online")
     named = [line for line in found.splitlines() if line.startswith("FAIL  adapter:")]
-    assert code == 1 and len(named) == 1 and "blocked by rfkill" in named[0], f"check --online exited with {code}: {found}"
+    assert code == 1 and len(named) == 1 and "blocked by rfkill" in named[0], f"it exited with {code}: {found}"
     lab.machine.sh(f"echo 0 | tee {switch}")
     _flows_again(lab, 2)
     lab.arrive(8)

@@ -79,11 +79,11 @@ def ten_straps_over_two_adapters(lab: Lab) -> None:
     for what, at in (("linked", "connected_at"), ("subscribed to", "subscribed_at")):
         after = sorted(state[at] - pulled_at for state in states)
         each = ", ".join(f"{seconds:.1f}" for seconds in after)
-        print(f"     {len(orphans)} of {len(lab.straps)} straps were {what} by the other adapter after {each} s", flush=True)
+        print(f"     {len(orphans)} of {len(lab.straps)} straps {what} by the other adapter after {each} s", flush=True)
     for strap in by[other]:
         assert strap.state()["connections"] == 1, f"{strap.name}, on the other adapter, was left alone"
     lab.wait(lambda: not any(s.state()["playing"] for s in lab.straps), "the recording is over")
     for strap in orphans:
         gap_is_told(lab, "adapter_gone", 2, strap)
     account = lab.balanced(in_gaps=True)
-    print(f"     {len(account.readings)} readings, {account.missed} lost with the adapter, all where gap records say so")
+    print(f"     {len(account.readings)} readings, {account.missed} lost with the adapter and told of", flush=True)
