@@ -86,6 +86,11 @@ impl Pool {
         *failures = (*failures + 1).min(FAILURES_MAX);
     }
 
+    /// Whether the last connect to `device` came to nothing.
+    pub fn has_failed(&self, adapter: &str, device: Address) -> bool {
+        self.failures(adapter, device) > 0
+    }
+
     /// A link to `device` brought readings.
     pub fn succeeded(&mut self, adapter: &str, device: Address) {
         let adapter = self.adapter(adapter);

@@ -134,6 +134,8 @@ pub enum NoAdapter {
     Blocked,
     /// bluetoothd does not switch it on.
     Off,
+    /// It was not ready for one call: it is just being switched off or on.
+    NotReady,
     /// It does not scan.
     DoesNotScan,
 }
@@ -169,6 +171,8 @@ pub struct Lifecycle {
     held: u32,
     resubscribed: bool,
     reported: Option<Report>,
+    /// What was told of its absence since readings last flowed: it may come and go between two of them.
+    told_absent: Vec<Absence>,
     report: Option<Report>,
 }
 
@@ -183,6 +187,7 @@ impl Lifecycle {
             held: 0,
             resubscribed: false,
             reported: None,
+            told_absent: Vec::new(),
             report: None,
         }
     }
@@ -234,6 +239,7 @@ impl Lifecycle {
         self.failures = 0;
         self.held = 0;
         self.resubscribed = false;
+        self.told_absent.clear();
         self.say(Report::Streaming);
     }
 
@@ -314,9 +320,16 @@ impl Lifecycle {
     }
 
     fn say(&mut self, report: Report) {
-        if self.reported != Some(report) {
-            self.reported = Some(report);
-            self.report = Some(report);
+        if self.reported == Some(report) {
+            return;
         }
+        self.reported = Some(report);
+        if let Report::Absent(why) = report {
+            if self.told_absent.contains(&why) {
+                return;
+            }
+            self.told_absent.push(why);
+        }
+        self.report = Some(report);
     }
 }

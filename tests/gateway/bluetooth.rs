@@ -256,6 +256,30 @@ fn a_hung_sensor_holds_up_no_other() {
 }
 
 #[test]
+fn sensors_whose_connects_hang_keep_no_other_from_being_found() {
+    let addresses: Vec<String> = (1..=3).map(|n| format!("C0:FF:EE:00:01:{n:02X}")).collect();
+    let blocks = addresses.iter().enumerate();
+    let blocks = blocks.map(|(n, at)| format!("[[sensor]]\nid = \"hung-{n}\"\naddress = \"{at}\"\n"));
+    let blocks = blocks.collect::<String>() + "[[sensor]]\nid = \"late\"\nname = \"Late\"\n";
+    let mut set = Set::new(&blocks);
+    for address in &addresses {
+        set.bus.tell(&format!("sensor {address} Hung"));
+        set.bus.tell(&format!("hang {address} connect"));
+    }
+    let daemon = set.start();
+    wait_for("a second try of each", Duration::from_secs(90), || {
+        let mut tries = addresses.iter().map(|address| set.bus.stats(address)["connect"].as_u64());
+        tries.all(|tries| tries >= Some(2)).then_some(())
+    });
+    const LATE: &str = "C0:FF:EE:00:00:44";
+    set.bus.tell(&format!("sensor {LATE} Late"));
+    set.bus.wait_subscribed(LATE);
+    assert_eq!(set.bus.notify(LATE, &measurement(60).encode()), 1);
+    daemon.wait_delivered(1);
+    daemon.stop();
+}
+
+#[test]
 fn a_sensor_that_demands_a_bond_gets_one_when_asked_and_a_plain_word_when_not() {
     let mut set = Set::new("[[sensor]]\nid = \"strap\"\nname = \"Polar H10\"\n");
     const STRAP: &str = "C0:FF:EE:00:00:09";

@@ -63,6 +63,29 @@ fn what_cannot_be_had_for_another_reason_is_told_when_the_reason_changes() {
 }
 
 #[test]
+fn what_comes_and_goes_is_told_once_until_readings_flow_again() {
+    let mut lifecycle = Lifecycle::new(false);
+    done(&mut lifecycle);
+    let mut told = Vec::new();
+    for round in 0..10 {
+        let why = [Absence::NotSeen, Absence::Stranger][round % 2];
+        fail(&mut lifecycle, Failure::Absent(why));
+        told.extend(lifecycle.take_report());
+        done(&mut lifecycle);
+    }
+    assert_eq!(told, [Absence::NotSeen, Absence::Stranger].map(Report::Absent));
+    while lifecycle.action() != Action::Stream {
+        done(&mut lifecycle);
+    }
+    lifecycle.handle_first_notification();
+    ended(&mut lifecycle, GapReason::LinkDown, 1);
+    done(&mut lifecycle);
+    lifecycle.take_report();
+    fail(&mut lifecycle, Failure::Absent(Absence::NotSeen));
+    assert_eq!(lifecycle.take_report(), Some(Report::Absent(Absence::NotSeen)));
+}
+
+#[test]
 fn a_sensor_that_another_program_holds_is_waited_for_and_nothing_is_cut() {
     let mut lifecycle = Lifecycle::new(false);
     for round in 0..20 {

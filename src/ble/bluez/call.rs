@@ -41,7 +41,7 @@ pub(super) fn refused(error: &bluer::Error) -> Failure {
         ErrorKind::Internal(InternalErrorKind::DBus(name)) if name == BLOCKED => {
             Failure::NoAdapter(NoAdapter::Blocked)
         }
-        ErrorKind::NotReady => Failure::NoAdapter(NoAdapter::Off),
+        ErrorKind::NotReady => Failure::NoAdapter(NoAdapter::NotReady),
         ErrorKind::Internal(_) => Failure::NoAdapter(NoAdapter::NoBluetoothd),
         ErrorKind::NotFound | ErrorKind::DoesNotExist => Failure::Absent(Absence::NotSeen),
         _ => Failure::Other,

@@ -57,7 +57,8 @@ impl Link {
     }
 
     pub(super) async fn connect(&mut self, radio: &Radio) -> Result<(), Failure> {
-        let _permit = radio.connect(self.adapter.name()).await;
+        let failed = radio.pool().has_failed(self.adapter.name(), self.seen.address);
+        let _permit = radio.connect(self.adapter.name(), failed).await;
         // One that is up and not of this boot's making is another program's.
         let is_up = within(CALL_TIMEOUT, self.device.is_connected()).await?;
         self.is_ours = !is_up || self.registry.has_link(self.seen.object, self.boot);

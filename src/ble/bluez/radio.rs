@@ -1,11 +1,14 @@
 //! Who uses an adapter for what. Scanning while connecting is fragile on every controller, so the two
 //! exclude each other; many connect together. Who wants to connect goes first: the scan sees it and
-//! yields, so sensors that are not there never hold up one that is.
+//! yields, so sensors that are not there never hold up one that is. But whose connects fail leave the scan its
+//! share: sensors that hang would keep all others from being found.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use crate::ble::adapters::Pool;
 
@@ -16,10 +19,30 @@ pub(super) struct Radio {
     pool: Mutex<Pool>,
 }
 
+/// A connect that takes longer keeps others from being found.
+const LONG: Duration = Duration::from_secs(5);
+/// So long nobody whose connects fail connects again after one that was long: enough to find a sensor, and to
+/// listen for others of its name.
+const SCAN_SHARE: Duration = Duration::from_secs(8);
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Use {
     is_scanning: bool,
     connecting: usize,
+    /// Since when somebody connects, without a pause.
+    connecting_since: Option<Instant>,
+    /// Until when the scan has its share.
+    scan_until: Option<Instant>,
+}
+
+impl Use {
+    /// How long who failed before has to wait; `None` where that depends on the connects that go on.
+    fn wait(&self) -> Option<Duration> {
+        if self.connecting_since.is_some_and(|since| since.elapsed() > LONG) {
+            return None;
+        }
+        Some(self.scan_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now())))
+    }
 }
 
 /// The scan of an adapter; ends when dropped.
@@ -64,13 +87,32 @@ impl Radio {
         ScanPermit(sender)
     }
 
-    /// Has the scan yield, and waits until it did.
-    pub(super) async fn connect(&self, adapter: &str) -> ConnectPermit {
+    /// Has the scan yield, and waits until it did. `failed` says that this sensor's last connect came to
+    /// nothing: then the scan has its share first.
+    pub(super) async fn connect(&self, adapter: &str, failed: bool) -> ConnectPermit {
         let sender = self.adapter(adapter);
-        sender.send_modify(|now| now.connecting += 1);
+        if failed {
+            leave_scan_its_share(&sender).await;
+        }
+        sender.send_modify(|now| {
+            now.connecting += 1;
+            now.connecting_since.get_or_insert_with(Instant::now);
+        });
         let permit = ConnectPermit(sender);
         _ = permit.0.subscribe().wait_for(|now| !now.is_scanning).await;
         permit
+    }
+}
+
+async fn leave_scan_its_share(adapter: &watch::Sender<Use>) {
+    loop {
+        let wait = adapter.borrow().wait();
+        match wait {
+            Some(Duration::ZERO) => return,
+            Some(wait) => sleep(wait).await,
+            // The sender is borrowed, so this does not fail.
+            None => _ = adapter.subscribe().wait_for(|now| now.connecting == 0).await,
+        }
     }
 }
 
@@ -89,6 +131,12 @@ impl Drop for ScanPermit {
 
 impl Drop for ConnectPermit {
     fn drop(&mut self) {
-        self.0.send_modify(|now| now.connecting -= 1);
+        self.0.send_modify(|now| {
+            now.connecting -= 1;
+            if now.connecting == 0 {
+                let was_long = now.connecting_since.take().is_some_and(|since| since.elapsed() > LONG);
+                now.scan_until = was_long.then(|| Instant::now() + SCAN_SHARE);
+            }
+        });
     }
 }

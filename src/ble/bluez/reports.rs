@@ -28,6 +28,8 @@ fn report_no_adapter(sensor: &SensorId, why: NoAdapter) {
     match why {
         // Said once for all sensors, where it was found.
         NoAdapter::NoAnswer | NoAdapter::DoesNotScan => {}
+        // If that lasts, it is off, and the next look shows it.
+        NoAdapter::NotReady => {}
         NoAdapter::Restarted => info!(%sensor, "bluetoothd was started again; looking for the sensor"),
         NoAdapter::NoBluetoothd => {
             warn!(%sensor, "bluetoothd is not running; waiting for it (systemctl status bluetooth)");

@@ -56,7 +56,7 @@ pub fn hindrance(why: NoAdapter) -> &'static str {
             "there is no adapter of that name or address (`bluetoothctl list` shows them)"
         }
         NoAdapter::Blocked => "the Bluetooth adapter is blocked by rfkill: `rfkill unblock bluetooth`",
-        NoAdapter::Off => "the Bluetooth adapter is off: `bluetoothctl power on`",
+        NoAdapter::Off | NoAdapter::NotReady => "the Bluetooth adapter is off: `bluetoothctl power on`",
         NoAdapter::DoesNotScan => {
             "the Bluetooth adapter does not scan: `systemctl restart bluetooth`, or plug it in again"
         }
