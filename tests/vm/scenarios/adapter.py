@@ -34,11 +34,10 @@ def adapter_off_and_controller_out(lab: Lab) -> None:
     lab.strap.play()
     lab.arrive(8)
     power = "busctl set-property org.bluez /org/bluez/hci0 org.bluez.Adapter1 Powered b"
-    # The gateway switches on what it needs.
+    # The gateway switches on what it needs, mostly before there is a gap.
     lab.machine.sh(f"{power} false")
     _flows_again(lab, 2)
     lab.arrive(8)
-    gap_is_told(lab, "adapter_gone", 2)
     # What the strap sends in that moment is lost in the controller.
     lab.strap.stop()
     lab.all_arrived()
@@ -48,7 +47,7 @@ def adapter_off_and_controller_out(lab: Lab) -> None:
     lab.strap.play()
     _flows_again(lab, 3)
     lab.arrive(8)
-    gap_is_told(lab, "adapter_gone", 2, times=2)
+    gap_is_told(lab, "adapter_gone", 2)
     assert "true" in lab.machine.sh(ADAPTER_POWERED)
     lab.balanced()
 
