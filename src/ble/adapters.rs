@@ -37,11 +37,16 @@ pub struct Pool(BTreeMap<String, Adapter>);
 struct Adapter {
     /// Connects in a row that failed, by device.
     failures: BTreeMap<Address, u32>,
-    /// Links refused in a row.
-    refusals: u32,
+    /// Links refused in a row, by device: another may find the adapter ready.
+    refusals: BTreeMap<Address, Refusals>,
+    power_cycles: Vec<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Refusals {
+    count: u32,
     /// With how many links it refused another, and when.
     full: Option<(usize, Duration)>,
-    power_cycles: Vec<Duration>,
 }
 
 /// An adapter that could reach a device.
@@ -70,11 +75,11 @@ impl Pool {
         let score = |offer: &Offer<'_>| {
             let connecting = offer.connecting as f64 * PER_CONNECTING;
             let failures = f64::from(self.failures(offer.adapter, device)) * PER_FAILURE;
-            let left = self.links_left(offer, now);
+            let left = self.links_left(offer, device, now);
             let few = if left == Some(1) { FEW_LINKS_LEFT } else { 0.0 };
             rssi(offer) - gap * (connecting + failures + few)
         };
-        let free = offers.iter().filter(|offer| self.links_left(offer, now) != Some(0));
+        let free = offers.iter().filter(|offer| self.links_left(offer, device, now) != Some(0));
         // Of equals the one with fewer links.
         let best = free.max_by(|a, b| score(a).total_cmp(&score(b)).then(b.links.cmp(&a.links)));
         best.map(|offer| offer.adapter)
@@ -95,16 +100,16 @@ impl Pool {
     pub fn succeeded(&mut self, adapter: &str, device: Address) {
         let adapter = self.adapter(adapter);
         adapter.failures.remove(&device);
-        adapter.refusals = 0;
+        adapter.refusals.remove(&device);
     }
 
     /// The adapter refused a link at once, beside so many others: nothing but that, and that it goes on, tells an
     /// adapter that is full from another fault.
-    pub fn refused(&mut self, adapter: &str, links: usize, now: Duration) {
-        let adapter = self.adapter(adapter);
-        adapter.refusals += 1;
-        if links >= FULL_MIN && adapter.refusals >= REFUSALS_MIN {
-            adapter.full = Some((links, now));
+    pub fn refused(&mut self, adapter: &str, device: Address, links: usize, now: Duration) {
+        let refusals = self.adapter(adapter).refusals.entry(device).or_default();
+        refusals.count += 1;
+        if links >= FULL_MIN && refusals.count >= REFUSALS_MIN {
+            refusals.full = Some((links, now));
         }
     }
 
@@ -129,8 +134,8 @@ impl Pool {
     }
 
     /// As far as it is known.
-    fn links_left(&self, offer: &Offer<'_>, now: Duration) -> Option<usize> {
-        let (links, at) = self.0.get(offer.adapter)?.full?;
+    fn links_left(&self, offer: &Offer<'_>, device: Address, now: Duration) -> Option<usize> {
+        let (links, at) = self.0.get(offer.adapter)?.refusals.get(&device)?.full?;
         (now.saturating_sub(at) < FULL_KEPT).then(|| links.saturating_sub(offer.links))
     }
 }

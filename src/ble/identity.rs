@@ -201,7 +201,9 @@ impl Identities<'_> {
         if let Some(address) = sensor.address {
             let known = self.known.get(&sensor.id).filter(|known| known.found_as == address);
             let has_it = address == seen.address || address == seen.object;
-            return (has_it || known.is_some_and(|known| known.is(seen))).then_some(Claim::Address);
+            // Not by its name: an address is one device.
+            let gave_it = known.is_some_and(|known| known.address == seen.address);
+            return (has_it || gave_it).then_some(Claim::Address);
         }
         let pattern = sensor.name.as_ref()?;
         if sensor.follow == Follow::Same && self.kept(sensor).is_some_and(|known| known.is(seen)) {

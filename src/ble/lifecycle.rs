@@ -309,6 +309,10 @@ impl Lifecycle {
         match (self.failures % LADDER_LENGTH, failure) {
             (BOND_ANEW_AT, Failure::StaleServices) => Action::BondAnew,
             (FORGET_AT, _) => Action::Forget,
+            // What a person has to do, no adapter can.
+            (POWER_CYCLE_AT, Failure::BondNeeded | Failure::NoHeartRate | Failure::StaleServices) => {
+                Action::Find
+            }
             (POWER_CYCLE_AT, _) => Action::PowerCycle,
             _ => Action::Find,
         }

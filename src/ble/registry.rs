@@ -54,7 +54,11 @@ impl Kept {
 
 /// The file and what is in it. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Registry(Arc<Mutex<State>>);
+pub struct Registry {
+    state: Arc<Mutex<State>>,
+    /// Held while it is written, which may take long: who only asks does not wait for it.
+    writing: Arc<Mutex<()>>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -84,7 +88,19 @@ impl Registry {
             );
             Kept::default()
         });
-        Self(Arc::new(Mutex::new(State { path, kept, unwritten: false })))
+        Self::with(path, kept)
+    }
+
+    /// The same for a command: one that cannot be read is left as it is.
+    pub fn read(queue_path: &Path) -> io::Result<Self> {
+        let path = path_beside(queue_path);
+        let kept = read(&path)?;
+        Ok(Self::with(path, kept))
+    }
+
+    fn with(path: PathBuf, kept: Kept) -> Self {
+        let state = State { path, kept, unwritten: false };
+        Self { state: Arc::new(Mutex::new(state)), writing: Arc::default() }
     }
 
     /// What is kept of all sensors.
@@ -179,10 +195,9 @@ impl Registry {
     /// Goes with the queue to another place. Blocks on the disk.
     pub fn move_to(&self, queue_path: &Path) {
         let path = path_beside(queue_path);
-        let mut state = self.state();
-        if state.path != path {
-            state.path = path;
-            state.write();
+        let before = std::mem::replace(&mut self.state().path, path.clone());
+        if before != path {
+            self.write();
         }
     }
 
@@ -195,31 +210,37 @@ impl Registry {
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
-        let mut state = self.state();
-        let before = state.kept.clone();
-        let result = change(&mut state.kept);
-        if state.kept != before || state.unwritten {
-            state.write();
+        let (result, changed) = {
+            let mut state = self.state();
+            let before = state.kept.clone();
+            let result = change(&mut state.kept);
+            (result, state.kept != before || state.unwritten)
+        };
+        if changed {
+            self.write();
         }
         result
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn write(&mut self) {
-        match write(&self.path, &self.kept) {
-            Ok(()) => self.unwritten = false,
-            Err(error) => {
-                let path = self.path.display();
-                if !std::mem::replace(&mut self.unwritten, true) {
-                    warn!(%error, "which device each sensor is could not be written to {path}; held in memory meanwhile");
-                }
-            }
+    /// Writes what is kept by then.
+    fn write(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (path, kept) = {
+            let state = self.state();
+            (state.path.clone(), state.kept.clone())
+        };
+        let written = write(&path, &kept);
+        let was_unwritten = std::mem::replace(&mut self.state().unwritten, written.is_err());
+        if let Err(error) = written
+            && !was_unwritten
+        {
+            let path = path.display();
+            warn!(%error, "which device each sensor is could not be written to {path}; held in memory meanwhile");
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `hr-gatewayd scan`: what is nearby.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -57,7 +57,7 @@ pub async fn scan(args: ScanArgs) -> Result<ExitCode, Failure> {
 
 /// A block for each heart-rate sensor.
 fn print_blocks(found: &[Nearby]) {
-    let mut ids = BTreeMap::new();
+    let mut ids = BTreeSet::new();
     let mut addresses = BTreeSet::new();
     for device in found.iter().filter(|device| device.heart_rate) {
         // Others may have heard it too.
@@ -68,9 +68,11 @@ fn print_blocks(found: &[Nearby]) {
             println!("\nFor the configuration, with an `id` that tells whose it is:");
         }
         let name = device.name.as_deref().unwrap_or_default();
-        let id = id_of(name);
-        let times = ids.entry(id.clone()).and_modify(|times| *times += 1).or_insert(1);
-        let id = if *times == 1 { id } else { format!("{id}-{times}") };
+        let plain = id_of(name);
+        let numbered = (2..).map(|number| format!("{plain}-{number}"));
+        let id = std::iter::once(plain.clone()).chain(numbered).find(|id| !ids.contains(id));
+        let id = id.unwrap_or_default();
+        ids.insert(id.clone());
         println!("\n[[sensor]]\nid = \"{id}\"\naddress = \"{}\"  # {}", device.address, Printable(name));
     }
 }

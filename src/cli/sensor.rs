@@ -83,8 +83,10 @@ fn ask(
     let folder = queue_path.parent().unwrap_or(Path::new("/"));
     let _acting = ActingAs::owner_of(folder)
         .map_err(|error| format!("no gateway has run yet: {}: {error}", folder.display()))?;
-    let sensors =
-        Sensors { registry: Registry::open(queue_path), states: watch::channel(Default::default()).1 };
+    let registry = Registry::read(queue_path).map_err(|error| {
+        format!("which device each sensor is cannot be read: {error}; the next start sets it aside")
+    })?;
+    let sensors = Sensors { registry, states: watch::channel(Default::default()).1 };
     for reply in sensors.answer(&request) {
         match reply {
             Reply::Failed(words) => return Err(words.into()),

@@ -69,10 +69,11 @@ fn with_both_failing_they_take_turns() {
 fn one_that_refused_twice_with_all_its_links_taken_is_full_until_one_is_free() {
     let mut pool = Pool::default();
     let with = |links| Offer { links, ..offer("hci0", -50) };
-    pool.refused("hci0", 5, NOW);
+    pool.refused("hci0", STRAP, 5, NOW);
     assert_eq!(pool.choose(STRAP, &[with(5)], NOW), Some("hci0"), "once may be chance");
-    pool.refused("hci0", 5, NOW);
+    pool.refused("hci0", STRAP, 5, NOW);
     assert_eq!(pool.choose(STRAP, &[with(5)], NOW), None);
+    assert_eq!(pool.choose(OTHER, &[with(5)], NOW), Some("hci0"), "the strap may be at fault");
     assert_eq!(pool.choose(STRAP, &[with(5), offer("hci1", -99)], NOW), Some("hci1"));
     assert_eq!(pool.choose(STRAP, &[with(4)], NOW), Some("hci0"));
     assert_eq!(
@@ -82,7 +83,7 @@ fn one_that_refused_twice_with_all_its_links_taken_is_full_until_one_is_free() {
     );
     assert_eq!(pool.choose(STRAP, &[with(5)], NOW + Duration::from_secs(60)), Some("hci0"), "tried again");
     let mut pool = Pool::default();
-    (0..9).for_each(|_| pool.refused("hci0", 2, NOW));
+    (0..9).for_each(|_| pool.refused("hci0", STRAP, 2, NOW));
     assert_eq!(
         pool.choose(STRAP, &[with(2)], NOW),
         Some("hci0"),

@@ -180,6 +180,17 @@ fn a_device_that_changes_its_address_is_known_by_its_full_name() {
 }
 
 #[test]
+fn an_address_is_one_device_though_others_of_its_name_change_theirs() {
+    let mut gateway = Gateway::of(&[addressed("alice", PRIVATE[0]), addressed("bob", PRIVATE[1])]);
+    let twins = [seen(PRIVATE[0], "Forerunner 255"), seen(PRIVATE[1], "Forerunner 255")];
+    gateway.keep("alice", &twins[0]);
+    assert_eq!(gateway.choose("alice", &twins[1..]), Choice::Nothing, "a stranger of the same make");
+    gateway.keep("bob", &twins[1]);
+    assert_is(&gateway.choose("alice", &twins), PRIVATE[0]);
+    assert_is(&gateway.choose("bob", &twins), PRIVATE[1]);
+}
+
+#[test]
 fn what_is_neither_heard_nor_linked_is_not_there() {
     let gateway = Gateway::of(&[named("adi", "TICKR")]);
     let silent = Seen { rssi: None, ..seen(A, "TICKR") };

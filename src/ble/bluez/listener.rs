@@ -81,7 +81,7 @@ fn reconcile(sensors: &mut BTreeMap<SensorId, Listened>, shared: &Shared) {
     });
     for config in wanted {
         sensors.entry(config.id.clone()).or_insert_with(|| {
-            let task = Task { config, shared: shared.clone(), moves: Arc::<AtomicU64>::default() };
+            let task = Task::new(config, shared.clone(), Arc::<AtomicU64>::default());
             task.set_state(Some(false));
             Listened {
                 task,
@@ -193,6 +193,7 @@ impl Listened {
     /// It sends no more.
     async fn note_silence(&mut self) {
         self.heard_at = Instant::now();
+        self.task.note_new_link();
         if self.last.take().is_some() {
             self.task.tell_down(GapReason::LinkDown).await;
         }

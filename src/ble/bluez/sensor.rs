@@ -55,7 +55,7 @@ pub(super) async fn keep_subscribed(
     stop: CancellationToken,
 ) {
     let mut lifecycle = Lifecycle::new(config.bond);
-    let task = Task { config, shared, moves };
+    let task = Task::new(config, shared, moves);
     let mut sensor = Sensor { task, attached: None, link: None, described: false, ended: None };
     sensor.task.set_state(Some(false));
     loop {
@@ -213,12 +213,13 @@ impl Sensor {
     async fn connect(&mut self) -> Result<(), Failure> {
         let link = self.link.as_mut().ok_or(Failure::Absent(Absence::NotSeen))?;
         self.described = false;
+        self.task.note_new_link();
         let shared = &self.task.shared;
         let connected = link.connect(&shared.radio).await;
         if connected == Err(Failure::Refused) {
             let (adapter, links) =
                 (link.adapter.name(), shared.discovery.latest().links(link.adapter.name()));
-            shared.radio.pool().refused(adapter, links, boottime());
+            shared.radio.pool().refused(adapter, link.seen.address, links, boottime());
         }
         connected
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -61,9 +61,20 @@ pub(super) struct Task {
     pub(super) shared: Shared,
     /// What it carried out, and what came of it.
     pub(super) moves: Arc<AtomicU64>,
+    /// Whether the device of the present link was taken as the sensor.
+    taken: AtomicBool,
 }
 
 impl Task {
+    pub(super) fn new(config: SensorConfig, shared: Shared, moves: Arc<AtomicU64>) -> Self {
+        Self { config, shared, moves, taken: AtomicBool::new(false) }
+    }
+
+    /// The next device that sends is looked at anew: it may be another.
+    pub(super) fn note_new_link(&self) {
+        self.taken.store(false, Ordering::Relaxed);
+    }
+
     pub(super) fn sensor(&self) -> &SensorId {
         &self.config.id
     }
@@ -133,6 +144,10 @@ impl Task {
 
     /// From now on `seen` is the sensor's device: its readings are taken.
     pub(super) async fn take_as_sensor(&self, seen: &Seen) {
+        // Once for a link: whoever lets go of the device meanwhile means the next one.
+        if self.taken.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let taken = self.shared.registry.take(self.sensor(), seen.clone(), !self.is_configured()).await;
         if taken.replaced {
             warn!(
