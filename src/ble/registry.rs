@@ -21,14 +21,22 @@ pub type Devices = BTreeMap<SensorId, Known>;
 /// Most devices that are kept of those that no block names.
 const DISCOVERED_MAX: usize = 64;
 
+/// A run of bluetoothd, which no link outlives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The boot.
+    pub boot: BootId,
+    /// Its name on the bus.
+    pub bluetoothd: String,
+}
+
 /// What is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
     devices: Devices,
-    /// The links that this gateway made and has not ended, and in which boot: one that a killed process left is
-    /// still ours.
-    links: BTreeMap<Address, BootId>,
+    /// The links that this gateway made and has not ended: one that a killed process left is still ours.
+    links: BTreeMap<Address, Run>,
     /// The devices whose bond this gateway made.
     bonds: BTreeSet<Address>,
 }
@@ -152,18 +160,17 @@ impl Registry {
         .await;
     }
 
-    /// Whether this gateway made a link to the device in `boot`, and has not ended it.
-    pub fn has_link(&self, device: Address, boot: BootId) -> bool {
-        self.state().kept.links.get(&device) == Some(&boot)
+    /// Whether this gateway made a link to the device in this run, and has not ended it.
+    pub fn has_link(&self, device: Address, run: &Run) -> bool {
+        self.state().kept.links.get(&device) == Some(run)
     }
 
     /// Notes that this gateway made a link, or that it is over.
-    pub async fn note_link(&self, device: Address, boot: Option<BootId>) {
+    pub async fn note_link(&self, device: Address, run: Option<Run>) {
         self.update_soon(move |kept| {
-            // A link does not outlive its boot.
-            kept.links.retain(|_, made_in| boot.is_none_or(|boot| *made_in == boot));
-            match boot {
-                Some(boot) => _ = kept.links.insert(device, boot),
+            kept.links.retain(|_, made_in| run.as_ref().is_none_or(|run| made_in == run));
+            match run {
+                Some(run) => _ = kept.links.insert(device, run),
                 None => _ = kept.links.remove(&device),
             }
         })

@@ -108,6 +108,21 @@ fn a_link_of_another_program_is_used_and_left_and_one_of_a_killed_gateway_is_clo
 }
 
 #[test]
+fn a_link_that_another_program_made_after_bluetoothd_was_started_anew_is_left() {
+    let mut set = Set::new(&one_watch());
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    daemon.kill();
+    set.bus.tell("restart");
+    set.bus.tell(&format!("foreign-link {WATCH} hci0"));
+    let daemon = set.start();
+    set.bus.wait_subscribed(WATCH);
+    daemon.stop();
+    let stats = set.bus.stats(WATCH);
+    assert_eq!((&stats["connected"], &stats["disconnect"]), (&true.into(), &0.into()));
+}
+
+#[test]
 fn services_that_changed_under_a_bond_are_bonded_anew_if_it_is_ours_and_named_if_not() {
     const STRAP: &str = "C0:FF:EE:00:00:09";
     let block = format!("[[sensor]]\nid = \"strap\"\naddress = \"{STRAP}\"\nbond = true\n");

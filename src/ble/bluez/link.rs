@@ -18,9 +18,9 @@ use super::task::Task;
 use super::values::Values;
 use crate::ble::identity::Seen;
 use crate::ble::lifecycle::Failure;
-use crate::ble::registry::Registry;
+use crate::ble::registry::{Registry, Run};
 use crate::config::Address;
-use crate::reading::{BootId, SensorId};
+use crate::reading::SensorId;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A controller without a link to give says so at once; BlueZ has one error for that and for a sensor that
@@ -40,7 +40,7 @@ pub(super) struct Link {
     /// Whether this gateway made the link, so that it may end it.
     is_ours: bool,
     registry: Registry,
-    boot: BootId,
+    run: Run,
 }
 
 impl Link {
@@ -49,19 +49,19 @@ impl Link {
         sensor: SensorId,
         seen: Seen,
         registry: Registry,
-        boot: BootId,
+        run: Run,
     ) -> bluer::Result<Self> {
         let adapter = session.adapter(&seen.adapter)?;
         let device = adapter.device(bluer::Address(seen.object.0))?;
-        Ok(Self { sensor, seen, adapter, device, values: None, is_ours: false, registry, boot })
+        Ok(Self { sensor, seen, adapter, device, values: None, is_ours: false, registry, run })
     }
 
     pub(super) async fn connect(&mut self, radio: &Radio) -> Result<(), Failure> {
         let failed = radio.pool().has_failed(self.adapter.name(), self.seen.address);
         let _permit = radio.connect(self.adapter.name(), failed).await;
-        // One that is up and not of this boot's making is another program's.
+        // One that is up and not of our making is another program's.
         let is_up = within(CALL_TIMEOUT, self.device.is_connected()).await?;
-        self.is_ours = !is_up || self.registry.has_link(self.seen.object, self.boot);
+        self.is_ours = !is_up || self.registry.has_link(self.seen.object, &self.run);
         if !is_up {
             let begun = Instant::now();
             let connected = within(CONNECT_TIMEOUT, self.device.connect()).await;
@@ -69,7 +69,7 @@ impl Link {
                 return Err(Failure::Refused);
             }
             connected?;
-            self.registry.note_link(self.seen.object, Some(self.boot)).await;
+            self.registry.note_link(self.seen.object, Some(self.run.clone())).await;
             // BlueZ tells of a link that the controller gave up as if it stood.
             if !within(CALL_TIMEOUT, self.device.is_connected()).await? {
                 return Err(Failure::Other);

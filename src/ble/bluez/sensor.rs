@@ -19,6 +19,7 @@ use super::stream::stream;
 use super::task::{Shared, Task};
 use crate::ble::identity::{Choice, Seen};
 use crate::ble::lifecycle::{Absence, Action, Failure, Lifecycle, NoAdapter, Outcome};
+use crate::ble::registry::Run;
 use crate::clock::boottime;
 use crate::config::SensorConfig;
 use crate::reading::GapReason;
@@ -202,8 +203,8 @@ impl Sensor {
                 return Err(Failure::Absent(Absence::NoLinkLeft));
             };
             let (id, registry) = (self.task.config.id.clone(), self.task.shared.registry.clone());
-            let boot = self.task.now().boot;
-            let link = Link::new(&attached.session, id, seen.clone(), registry, boot);
+            let run = Run { boot: self.task.now().boot, bluetoothd: attached.bluetoothd.clone() };
+            let link = Link::new(&attached.session, id, seen.clone(), registry, run);
             self.link = Some(link.map_err(|_| Failure::Other)?);
             return Ok(());
         }
