@@ -18,16 +18,23 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 passed=0
 failed=0
 log=$(mktemp)
-trap 'rm -f "$log" "$log.beside"' EXIT
+# What failed, to be said again at the end.
+failures=$(mktemp)
+trap 'rm -f "$log" "$log.beside" "$failures"' EXIT
+
+# section NAME: a heading, with the minutes and seconds since the beginning.
+section() {
+    printf '== %s (at %d:%02d)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60))
+}
 
 # check NAME COMMAND...: one test of its own.
 check() {
-    echo "== $1"
+    section "$1"
     if "${@:2}"; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
-        echo "FAILED: $1"
+        echo "FAILED: $1" | tee -a "$failures"
     fi
 }
 
@@ -38,6 +45,8 @@ count() {
         END { print p + 0, f + 0 }' "$log")
     passed=$((passed + more_passed))
     failed=$((failed + more_failed))
+    # In the runners' own words: cargo's, pytest's, tests/vm/run.py's.
+    grep -E '^(test .* FAILED$|FAIL(ED)?:? )' "$log" >>"$failures" || true
 }
 
 # A runner that failed before it could count its failures has failed once.
@@ -48,7 +57,7 @@ count_run() {
 }
 
 cargo_tests() {
-    echo "== tests"
+    section "tests"
     local status=0
     # Apart, so that the indexer is tried with the pure library alone.
     { cargo test --locked --no-fail-fast && cargo test --locked --package hr-indexer; } 2>&1 | tee "$log" || status=$?
@@ -81,7 +90,7 @@ package_tests() {
     prepare_package_tests
     local arch package
     for arch in amd64 arm64; do
-        echo "== the package for $arch"
+        section "the package for $arch"
         package=$(packaging/build-deb.sh $arch | tail -n 1)
         check "lintian $package" lintian --fail-on error,warning "$package"
         check "below 8 MB installed" below_8_mb "$package"
@@ -140,7 +149,7 @@ join_beside() {
 
 # All on amd64, in two runs side by side.
 run_all_machines() {
-    echo "== machines, amd64"
+    section "machines, amd64"
     as_root tests/vm/build-image.sh amd64
     beside machines 6 7 8 9
     run_machines 1 2 3 4 5
@@ -154,19 +163,19 @@ evidence_tests() {
     cargo build --locked --bin hr-gatewayd --example store
     mkdir -p target/evidence
     check "the judge of the power cuts sees each broken rule" python3 -B tests/evidence/power/self_test.py
-    echo "== power cuts"
+    section "power cuts"
     local status=0
     as_root python3 -B tests/evidence/power/run.py "$@" 2>&1 | tee "$log" || status=$?
     count_run "$status" '^[0-9]+ passed, [0-9]+ failed'
     [ $# -eq 0 ] || return 0
-    echo "== fuzzing"
+    section "fuzzing"
     status=0
     tests/fuzz/run.sh 2>&1 | tee "$log" || status=$?
     count_run "$status" '^[0-9]+ passed, [0-9]+ failed'
 }
 
 cloud_tests() {
-    echo "== the cloud side"
+    section "the cloud side"
     local status=0
     tests/cloud/run.sh 2>&1 | tee "$log" || status=$?
     count_run "$status" '^[0-9]+ (passed|failed)'
@@ -188,7 +197,7 @@ machine_tests() {
     fi
     packaging/build-deb.sh arm64
     run_all_machines
-    echo "== machines, arm64: an emulated Cortex-A53"
+    section "machines, arm64: an emulated Cortex-A53"
     run_machines --arch arm64
 }
 
@@ -199,7 +208,7 @@ machine_and_cloud_tests() {
     run_all_machines
     beside machines --arch arm64
     cloud_tests
-    echo "== machines, arm64: an emulated Cortex-A53"
+    section "machines, arm64: an emulated Cortex-A53"
     join_beside '^[0-9]+ passed, [0-9]+ failed'
 }
 
@@ -233,5 +242,7 @@ case $tier in
         exit 2
         ;;
 esac
+cat "$failures"
+section "the end"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -7,3 +7,8 @@ pub async fn run<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
 }
+
+/// The same, without waiting for it.
+pub fn start(call: impl FnOnce() + Send + 'static) {
+    drop(tokio::task::spawn_blocking(call));
+}

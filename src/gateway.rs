@@ -186,6 +186,7 @@ impl Gateway {
             before_us: if self.queue_went_back { GapReason::QueueLost } else { GapReason::GatewayDown },
             commit_interval: self.config.queue.commit_interval.0,
             rounds: ingest_rounds.clone(),
+            registry: self.control.as_ref().map(|(_, _, registry)| registry.clone()),
         };
         let heartbeat = Heartbeat {
             queue: self.queue.clone(),

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 pub use tracker::Tracker;
 
+use crate::ble::registry::Registry;
 use crate::ble::{EVENTS_MAX, SourceEvent};
 use crate::config::SessionConfig;
 use crate::queue::handle::Handle;
@@ -35,6 +36,8 @@ pub struct Ingest {
     pub commit_interval: Duration,
     /// Rounds of the loop: the watchdog's proof of life.
     pub rounds: Arc<AtomicU64>,
+    /// Which device each sensor is: told of the sessions that are in the queue.
+    pub registry: Option<Registry>,
 }
 
 /// Longest time without a round.
@@ -104,6 +107,7 @@ impl Ingest {
                 reporter.report(&appended);
                 for (sensor, session) in appended.sessions_begun {
                     info!(%sensor, session, "session begins");
+                    self.registry.iter().for_each(|registry| registry.note_session(&sensor));
                 }
             }
             if closed {

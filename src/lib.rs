@@ -50,6 +50,8 @@ pub mod printable;
 #[cfg(feature = "daemon")]
 pub mod private;
 #[cfg(feature = "daemon")]
+pub mod pseudonym;
+#[cfg(feature = "daemon")]
 pub mod queue;
 #[cfg(feature = "daemon")]
 pub mod service_manager;

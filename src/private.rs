@@ -112,12 +112,17 @@ impl NewFile {
         Ok(Self { file, partial, path, whole: false })
     }
 
-    /// Gives it its name.
+    /// Gives it its name. Durable on return.
     pub fn finish(mut self) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.partial, &self.path)?;
         self.whole = true;
-        Ok(())
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        match File::open(folder.unwrap_or(Path::new(".")))?.sync_all() {
+            // A file system that cannot.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
+        }
     }
 }
 

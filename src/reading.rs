@@ -248,7 +248,7 @@ pub struct Gap {
 pub enum GapReason {
     /// The sensor's link was down: out of range, switched off, dropped.
     LinkDown,
-    /// The Bluetooth adapter or bluetoothd was gone.
+    /// The Bluetooth adapter or bluetoothd was gone, or did not answer.
     AdapterGone,
     /// The link stood, and nothing came over it.
     SensorSilent,

@@ -60,7 +60,7 @@ pub struct Known {
     pub found_as: Address,
     /// Its names, the newest last.
     pub names: Vec<String>,
-    /// Whether it has no address that stays: then it is known by its newest name.
+    /// Whether it has no address that stays: then it is known by its names.
     pub changes_address: bool,
     /// Where it is worn, if it ever said so.
     pub location: Option<BodySensorLocation>,
@@ -68,6 +68,12 @@ pub struct Known {
     pub discovered: bool,
     /// Whether a person let go of it: the next device that the configuration names takes its place.
     pub released: bool,
+    /// The turn of the registry in which it was last taken.
+    #[serde(default)]
+    pub turn: u64,
+    /// Whether it took another's place and no reading of it is in the queue yet: the first begins a session.
+    #[serde(default)]
+    pub begins_session: bool,
 }
 
 impl Known {
@@ -82,6 +88,8 @@ impl Known {
             location: None,
             discovered: false,
             released: false,
+            turn: 0,
+            begins_session: false,
         };
         known.note_name(seen.name.as_deref());
         known
@@ -98,7 +106,7 @@ impl Known {
     pub fn is(&self, seen: &Seen) -> bool {
         let by_name = self.changes_address
             && seen.changes_address()
-            && self.names.last().is_some_and(|name| seen.name.as_ref() == Some(name));
+            && seen.name.as_ref().is_some_and(|name| self.names.contains(name));
         self.address == seen.address || by_name
     }
 
@@ -133,6 +141,8 @@ pub struct Identities<'a> {
     pub sensors: &'a [SensorConfig],
     /// The devices that are kept.
     pub known: &'a BTreeMap<SensorId, Known>,
+    /// Those that were connected to last, and are not kept (yet).
+    pub tried: &'a BTreeMap<SensorId, Known>,
 }
 
 /// How strongly a device belongs to a sensor; the stronger is the greater.
@@ -210,8 +220,9 @@ impl Identities<'_> {
             return Some(Claim::Kept);
         }
         // A device may have shown another name before its first link than after it.
-        let known = self.known.get(&sensor.id).filter(|known| known.is(seen));
-        let names = known.into_iter().flat_map(|known| &known.names).chain(&seen.name);
+        let known = [self.known, self.tried].map(|devices| devices.get(&sensor.id));
+        let known = known.into_iter().flatten().filter(|known| known.is(seen));
+        let names = known.flat_map(|known| &known.names).chain(&seen.name);
         names.filter_map(|name| pattern.fit(name)).max().map(Claim::Name)
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Failure, layers};
 use crate::ble::bluez::objects::{AdapterSeen, Power};
 use crate::ble::bluez::scan;
+use crate::ble::lifecycle::NoAdapter;
 use crate::blocking;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, Layers};
@@ -95,13 +96,14 @@ async fn adapters(config: &Config) -> Result<String, String> {
         .then(|| (None, config.bluetooth.adapters.clone()));
     for (sensor, choices) in of_sensors.chain(of_discovery) {
         let of = sensor.map_or_else(String::new, |sensor| format!("{sensor}: "));
-        if let Some(why) = objects.hindrance(&choices) {
+        // One that is off is switched on by the daemon.
+        if let Some(why) = objects.hindrance(&choices).filter(|why| *why != NoAdapter::Off) {
             return Err(format!("{of}{}", scan::hindrance(why)));
         }
     }
     let state = |adapter: &AdapterSeen| match adapter.power {
         Power::On => format!("{} is on", adapter.name),
-        Power::Off => format!("{} is off", adapter.name),
+        Power::Off => format!("{} is off (the daemon switches it on where it needs it)", adapter.name),
         Power::Blocked => format!("{} is blocked by rfkill (`rfkill unblock bluetooth`)", adapter.name),
     };
     Ok(objects.adapters.iter().map(state).collect::<Vec<_>>().join(", "))

@@ -83,7 +83,8 @@ async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode
     let open = open_soon(&first).await?;
     clock.resume(open.queue.ledger().await.rows.values().filter_map(|row| row.last.map(Moment::from)));
     let mut life = Life { validated: first, open, clock };
-    let mut sensors = Sensors::start(&life);
+    let registry = Registry::open(&life.validated.config().queue.path);
+    let mut sensors = Sensors::start(&life, registry);
     loop {
         let ended = serve(&mut life, &mut sensors, config_path.clone(), &mut signals).await;
         let goes_on = signals.asked_to_end_at.is_none() || sensors.source.is_running();
@@ -99,12 +100,10 @@ async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode
         };
         let other_clock = next.has_other_clock();
         life = next.take_over(life).await;
+        sensors.registry.move_to(&life.validated.config().queue.path);
         match other_clock {
-            true => sensors = Sensors::start(&life),
-            false => {
-                sensors.registry.move_to(&life.validated.config().queue.path);
-                want(&sensors.wanted, reload::wanted(life.validated.config()));
-            }
+            true => sensors = Sensors::start(&life, sensors.registry),
+            false => want(&sensors.wanted, reload::wanted(life.validated.config())),
         }
     }
 }
@@ -118,11 +117,10 @@ impl Signals {
 }
 
 impl Sensors {
-    fn start(life: &Life) -> Self {
+    fn start(life: &Life, registry: Registry) -> Self {
         let (wanted, wanted_seen) = watch::channel(reload::wanted(life.validated.config()));
         let (states, states_seen) = watch::channel(Default::default());
         let view = Arc::new(SourceView::default());
-        let registry = Registry::open(&life.validated.config().queue.path);
         let source = BluezSource {
             wanted: wanted_seen,
             clock: life.clock.clone(),

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Failure;
-use crate::ble::bluez::scan::{Nearby, nearby};
+use crate::ble::bluez::objects::Power;
+use crate::ble::bluez::scan::{Nearby, nearby, objects};
 use crate::config::{AdapterChoice, Span};
 use crate::printable::{self, Printable};
 
@@ -18,7 +19,7 @@ const ID_CHARS_MAX: usize = 40;
 #[command(
     after_help = "Sensors that advertise the Heart Rate Service come first. A Garmin watch does so only while \
                         its \"Broadcast Heart Rate\" is on. Of each of them a block for the configuration is printed, \
-                        which names it by its address: names are not unique.\n\nExamples:\n  hr-gatewayd scan\n  \
+                        which names it by its address (names are not unique), or by its name where the address changes.\n\nExamples:\n  hr-gatewayd scan\n  \
                         hr-gatewayd scan --for 20s --json"
 )]
 pub struct ScanArgs {
@@ -35,6 +36,10 @@ pub struct ScanArgs {
 
 /// Runs it.
 pub async fn scan(args: ScanArgs) -> Result<ExitCode, Failure> {
+    let objects = objects().await?;
+    for adapter in objects.chosen(&args.adapter).filter(|adapter| adapter.power == Power::Off) {
+        eprintln!("{} is off; if nothing else can scan it is switched on, and stays so", adapter.name);
+    }
     let mut found = nearby(args.adapter, args.duration.0).await?;
     found.sort_by_key(|device| !device.heart_rate);
     if args.json {
@@ -44,7 +49,7 @@ pub async fn scan(args: ScanArgs) -> Result<ExitCode, Failure> {
     if found.is_empty() {
         println!("nothing heard in {}", args.duration);
     }
-    for Nearby { address, name, rssi, heart_rate, services, adapter } in &found {
+    for Nearby { address, name, rssi, heart_rate, services, adapter, .. } in &found {
         let rssi = rssi.map_or_else(String::new, |rssi| format!("{rssi} dBm"));
         let name = name.as_deref().map_or("(no name)".into(), |name| Printable(name).to_string());
         let mark = if *heart_rate { "heart rate" } else { "" };
@@ -73,7 +78,18 @@ fn print_blocks(found: &[Nearby]) {
         let id = std::iter::once(plain.clone()).chain(numbered).find(|id| !ids.contains(id));
         let id = id.unwrap_or_default();
         ids.insert(id.clone());
-        println!("\n[[sensor]]\nid = \"{id}\"\naddress = \"{}\"  # {}", device.address, Printable(name));
+        let shown = Printable(name);
+        println!("\n[[sensor]]\nid = \"{id}\"");
+        match (device.changes_address, name) {
+            (false, _) => println!("address = \"{}\"  # {shown}", device.address),
+            (true, "") => {
+                println!("# It changes its address and shows no name: nothing stays to know it by.")
+            }
+            (true, name) => {
+                let quoted = printable::json(&serde_json::Value::from(name).to_string());
+                println!("name = {quoted}  # it changes its address every few minutes");
+            }
+        }
     }
 }
 

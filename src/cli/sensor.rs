@@ -12,6 +12,8 @@ use crate::ble::registry::Registry;
 use crate::control::{self, ControlError, Reply, Request, SensorDevice, SensorRequest, Sensors};
 use crate::printable::{self, Printable};
 use crate::private::ActingAs;
+use crate::queue::QueueError;
+use crate::queue::folder::Folder;
 use crate::reading::SensorId;
 
 /// `sensor`
@@ -61,10 +63,18 @@ pub fn sensor(config_path: Option<PathBuf>, args: SensorArgs) -> Result<ExitCode
         }
         SensorCommand::Forget { sensor } => {
             ask(queue_path, SensorRequest::Forget(sensor.clone()), &mut |_| Ok(()))?;
-            println!(
-                "{sensor}: its device is let go of. A link that stands goes on; the next device that is found by the \
-                 name in its block becomes the sensor."
-            );
+            let block = validated.config().sensor.iter().find(|block| block.id == sensor);
+            let next = match block.map(|block| block.address) {
+                Some(Some(address)) => format!(
+                    "its block names {address}, which stays its device: for another one change the block, then \
+                     `systemctl reload hr-gatewayd`"
+                ),
+                Some(None) => {
+                    "the next device that is found by the name in its block becomes the sensor".to_owned()
+                }
+                None => "no block has this `id`".to_owned(),
+            };
+            println!("{sensor}: its device is let go of. A link that stands goes on; {next}.");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -83,6 +93,11 @@ fn ask(
     let folder = queue_path.parent().unwrap_or(Path::new("/"));
     let _acting = ActingAs::owner_of(folder)
         .map_err(|error| format!("no gateway has run yet: {}: {error}", folder.display()))?;
+    // A gateway that starts meanwhile waits, and reads what was changed.
+    let _alone = match Folder::take_existing(queue_path) {
+        Err(error @ QueueError::InUse(_)) => return Err(error.into()),
+        taken => taken.ok(),
+    };
     let registry = Registry::read(queue_path).map_err(|error| {
         format!("which device each sensor is cannot be read: {error}; the next start sets it aside")
     })?;
@@ -106,6 +121,7 @@ fn print(devices: &[SensorDevice]) {
             None => ("not found yet".to_owned(), String::new()),
         };
         let state = match (device, streams) {
+            (Some(known), Some(true)) if known.released => "readings flow; let go of from the next link on",
             (_, Some(true)) => "readings flow",
             (Some(known), _) if known.released => "let go of",
             (_, Some(false)) => "looked for",

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::key_file::{self, Key};
 use super::mistakes::Mistakes;
 use super::{Config, ConfigError, Follow, KinesisConfig, RECORD_READINGS_MAX, SensorConfig, Size, Span};
+use crate::pseudonym::pseudonym;
 use crate::queue::segment::SegmentCodec;
 use crate::reading::{GatewayId, Mode};
 use crate::telemetry::Filter;
@@ -87,13 +88,11 @@ impl Validated {
 
     /// The configured name, or one that this machine keeps.
     pub fn gateway_id(&self) -> GatewayId {
-        use sha2::{Digest, Sha256};
         if let Some(id) = &self.config.gateway.id {
             return id.clone();
         }
         // machine-id(5) asks that the id itself is not given away.
-        let hash = Sha256::new().chain_update(b"hr-gatewayd").chain_update(machine_id()).finalize();
-        let hex: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = pseudonym(b"hr-gatewayd", machine_id().as_bytes());
         format!("gateway-{hex}").parse().expect("letters, digits and a dash")
     }
 }

@@ -15,6 +15,8 @@ use crate::private;
 
 /// What the name of a folder ends with, or begins with inside a mount point, into which a damaged store was moved.
 const ASIDE: &str = "damaged-";
+/// What the gateway keeps in here of its sensors, where it cannot keep it beside.
+pub const SENSORS: &str = "hr-gatewayd.sensors";
 /// The store itself, as sled calls it.
 pub const STORE: &str = "db";
 /// A helper that is just being started holds, for a moment, the files that we have open, and their locks; and so
@@ -59,7 +61,8 @@ impl Folder {
     }
 
     /// Moves all that is in it to a folder beside it; where that cannot be (it is a mount point, or the folder
-    /// above is not ours), to one inside. It is then empty, but for the witness in the latter case.
+    /// above is not ours), to one inside. It is then empty, but for the witness and [`SENSORS`] in the
+    /// latter case.
     pub fn move_aside(&mut self) -> Result<PathBuf, QueueError> {
         let moved = self.try_move_aside().map_err(storage("set a damaged store aside"))?;
         if !moved.starts_with(&self.path) {
@@ -94,7 +97,8 @@ impl Folder {
         }
         for from in entries {
             let name = from.file_name().unwrap_or_default().to_owned();
-            let stays = name.to_string_lossy().starts_with(ASIDE) || name == "lost+found" || from == witness;
+            let is_no_part = ["lost+found", SENSORS].iter().any(|other| name == *other);
+            let stays = name.to_string_lossy().starts_with(ASIDE) || is_no_part || from == witness;
             if stays {
                 continue;
             }

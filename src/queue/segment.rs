@@ -11,8 +11,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use chacha20::{R20, hchacha};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 
 use crate::heart_rate::{BodySensorLocation, HeartRateMeasurement, RrInterval};
@@ -25,7 +25,7 @@ const NONCE_BYTES: usize = 24;
 /// Writes and reads segments, encrypting them if it holds a key.
 #[derive(Clone, Default)]
 pub struct SegmentCodec {
-    cipher: Option<Arc<XChaCha20Poly1305>>,
+    key: Option<Arc<[u8; 32]>>,
     /// A segment opened with this key: one that does not is damaged.
     key_is_right: Arc<AtomicBool>,
 }
@@ -50,28 +50,24 @@ pub enum SegmentError {
 impl SegmentCodec {
     /// Encrypts with `key`.
     pub fn encrypted(key: &[u8; 32]) -> Self {
-        Self { cipher: Some(Arc::new(XChaCha20Poly1305::new(key.into()))), ..Self::default() }
+        Self { key: Some(Arc::new(*key)), ..Self::default() }
     }
 
     /// The bytes of `items`, which are of ascending sequence and not none, to stand under `key`.
     pub fn encode(&self, key: &[u8], items: &[Item]) -> Vec<u8> {
         let body = SegmentBody::from_items(items);
-        let Some(cipher) = &self.cipher else {
+        let Some(secret) = &self.key else {
             return postcard::to_extend(&body, vec![VERSION_PLAIN]).expect("memory takes all of it");
         };
-        let body = postcard::to_stdvec(&body).expect("memory takes all of it");
+        let mut sealed = postcard::to_stdvec(&body).expect("memory takes all of it");
         // A random 24-byte nonce: collisions are out of reach for any number of segments.
         let mut nonce = [0; NONCE_BYTES];
         random_bytes(&mut nonce);
-        let aad = associated_data(key);
-        let sealed = cipher
-            .encrypt(&XNonce::from(nonce), Payload { msg: &body, aad: &aad })
+        let (cipher, rest) = cipher(secret, nonce);
+        cipher
+            .seal_in_place_append_tag(rest, associated_data(key), &mut sealed)
             .expect("a segment is far below the cipher's limit");
-        let mut value = Vec::with_capacity(1 + NONCE_BYTES + sealed.len());
-        value.push(VERSION_SEALED);
-        value.extend_from_slice(&nonce);
-        value.extend_from_slice(&sealed);
-        value
+        [&[VERSION_SEALED], &nonce[..], &sealed].concat()
     }
 
     /// The items in `value`, which stood under `key`.
@@ -80,17 +76,20 @@ impl SegmentCodec {
         let body: SegmentBody = match version {
             VERSION_PLAIN => postcard::from_bytes(rest).map_err(|_| SegmentError::Damaged)?,
             VERSION_SEALED => {
-                let cipher = self.cipher.as_ref().ok_or(SegmentError::KeyMissing)?;
+                let secret = self.key.as_ref().ok_or(SegmentError::KeyMissing)?;
                 let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SegmentError::Damaged)?;
-                let aad = associated_data(key);
-                let body = cipher
-                    .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &aad })
-                    .map_err(|_| match self.key_is_right.load(Ordering::Relaxed) {
+                let (cipher, rest) = cipher(secret, *nonce);
+                let mut sealed = sealed.to_vec();
+                let body =
+                    cipher.open_in_place(rest, associated_data(key), &mut sealed).map_err(|_| match self
+                        .key_is_right
+                        .load(Ordering::Relaxed)
+                    {
                         true => SegmentError::Damaged,
                         false => SegmentError::KeyWrong,
                     })?;
                 self.key_is_right.store(true, Ordering::Relaxed);
-                postcard::from_bytes(&body).map_err(|_| SegmentError::Damaged)?
+                postcard::from_bytes(body).map_err(|_| SegmentError::Damaged)?
             }
             newer => return Err(SegmentError::Newer(newer)),
         };
@@ -98,8 +97,18 @@ impl SegmentCodec {
     }
 }
 
-fn associated_data(key: &[u8]) -> Vec<u8> {
-    [&[VERSION_SEALED], key].concat()
+fn associated_data(key: &[u8]) -> Aad<Vec<u8>> {
+    Aad::from([&[VERSION_SEALED], key].concat())
+}
+
+/// XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03, section 2.3): HChaCha20 makes of the key and the first 16 bytes
+/// of the nonce a key for ChaCha20-Poly1305, which takes the other 8 after four zeros.
+fn cipher(key: &[u8; 32], nonce: [u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
+    let (first, last) = nonce.split_first_chunk::<16>().expect("24 bytes");
+    let key = UnboundKey::new(&CHACHA20_POLY1305, &hchacha::<R20>(key.into(), first.into()));
+    let mut rest = [0; 12];
+    rest[4..].copy_from_slice(last);
+    (LessSafeKey::new(key.expect("32 bytes")), Nonce::assume_unique_for_key(rest))
 }
 
 /// Fills `out` from the kernel's random generator.

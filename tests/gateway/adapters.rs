@@ -87,6 +87,16 @@ fn an_adapter_is_found_by_its_address_whatever_its_name() {
 }
 
 #[test]
+fn one_that_is_merely_off_is_no_fault_and_who_scans_is_told_that_it_is_switched_on() {
+    let mut set = Set::new(&one_watch());
+    set.bus.tell("adapter hci0 power off");
+    let (said, _) = set.run(&["check", "--online"]);
+    assert!(said.contains("ok    adapter: hci0 is off (the daemon switches it on"), "{said}");
+    let (said, done) = set.run(&["scan", "--for", "1s"]);
+    assert!(done && said.contains("hci0 is off; ") && said.contains(WATCH), "{said}");
+}
+
+#[test]
 fn adapters_that_are_not_configured_are_left_alone() {
     let mut set = Set::new(&format!("[bluetooth]\nadapters = [\"hci1\"]\n{}", one_watch()));
     set.bus.tell("adapter hci1 add");

@@ -84,6 +84,22 @@ fn notifications_that_another_program_took_are_waited_for() {
 }
 
 #[test]
+fn the_gateways_own_link_is_left_while_another_program_takes_the_notifications_and_closed_when_not() {
+    for is_taken_still in [true, false] {
+        let mut set = Set::new(&one_watch());
+        set.bus.tell(&format!("acquired {WATCH} on"));
+        let daemon = set.start();
+        daemon.wait_log("another program takes the sensor's notifications");
+        if !is_taken_still {
+            set.bus.tell(&format!("acquired {WATCH} off"));
+            set.bus.wait_subscribed(WATCH);
+        }
+        daemon.stop();
+        assert_eq!(set.bus.stats(WATCH)["connected"], is_taken_still);
+    }
+}
+
+#[test]
 fn a_link_of_another_program_is_used_and_left_and_one_of_a_killed_gateway_is_closed() {
     let mut set = Set::new(&one_watch());
     set.bus.tell(&format!("foreign-link {WATCH} hci0"));

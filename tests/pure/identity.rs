@@ -50,11 +50,12 @@ fn addressed(id: &str, at: &str) -> SensorConfig {
 struct Gateway {
     sensors: Vec<SensorConfig>,
     known: BTreeMap<SensorId, Known>,
+    tried: BTreeMap<SensorId, Known>,
 }
 
 impl Gateway {
     fn of(sensors: &[SensorConfig]) -> Self {
-        Self { sensors: sensors.to_vec(), known: BTreeMap::new() }
+        Self { sensors: sensors.to_vec(), known: BTreeMap::new(), tried: BTreeMap::new() }
     }
 
     fn keep(&mut self, id: &str, seen: &Seen) {
@@ -67,7 +68,7 @@ impl Gateway {
 
     fn choose<'a>(&self, id: &str, devices: &'a [Seen]) -> Choice<'a> {
         let sensor = self.sensors.iter().find(|sensor| sensor.id.as_str() == id).unwrap();
-        Identities { sensors: &self.sensors, known: &self.known }.choose(sensor, devices)
+        Identities { sensors: &self.sensors, known: &self.known, tried: &self.tried }.choose(sensor, devices)
     }
 }
 

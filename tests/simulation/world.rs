@@ -169,10 +169,10 @@ impl World {
             before_us: GapReason::GatewayDown,
             commit_interval: Duration::ZERO,
             rounds: Arc::default(),
+            registry: None,
         };
         let (events, received) = mpsc::channel(EVENTS_MAX);
-        let inlet = Arc::new(tokio::sync::Mutex::new(Inlet::new(received)));
-        let stop = CancellationToken::new();
+        let (inlet, stop) = (Arc::new(Inlet::new(received).into()), CancellationToken::new());
         self.process = Some(Process {
             events,
             ingest: tokio::spawn(ingest.run(inlet, CancellationToken::new())),

@@ -1,18 +1,12 @@
 //! What bluetoothd tells of each advertisement that it hears.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::task::Poll;
+use std::future::poll_fn;
 
 use dbus::Message;
 use dbus::arg::{ArgType, PropMap, RefArg};
-use dbus::message::MatchRule;
-use dbus::nonblock::{MsgMatch, SyncConnection};
-use dbus_tokio::connection::IOResource;
-use futures_util::future::poll_fn;
-use futures_util::{FutureExt, Stream, StreamExt};
 
-use crate::system_bus;
+use super::signals::Signals;
 
 const DEVICE: &str = "org.bluez.Device1";
 
@@ -24,44 +18,17 @@ pub(super) struct Heard {
     pub(super) data: HashMap<u16, Vec<u8>>,
 }
 
-/// Advertisements as they come, over a D-Bus connection of its own.
-pub(super) struct Advertisements {
-    bus: IOResource<SyncConnection>,
-    messages: Box<dyn Stream<Item = Message> + Send + Sync + Unpin>,
-    /// Removes the match when it goes.
-    _listening: MsgMatch,
-    /// Closed when it goes.
-    _connection: Arc<SyncConnection>,
-}
+/// Advertisements as they come.
+pub(super) struct Advertisements(Signals);
 
 impl Advertisements {
     pub(super) async fn begin() -> Result<Self, dbus::Error> {
-        let (mut bus, connection) = system_bus::connect().await?;
-        let changes = MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged")
-            .with_sender("org.bluez");
-        let (listening, messages) = tokio::select! {
-            listening = connection.add_match(changes) => listening?.msg_stream(),
-            lost = &mut bus => return Err(dbus::Error::new_failed(&lost.to_string())),
-        };
-        Ok(Self { bus, messages: Box::new(messages), _listening: listening, _connection: connection })
+        Ok(Self(Signals::begin(None).await?))
     }
 
     /// The next one; `None` when the bus is gone.
     pub(super) async fn next(&mut self) -> Option<Heard> {
-        poll_fn(|context| {
-            // Also what moves the messages along.
-            if self.bus.poll_unpin(context).is_ready() {
-                return Poll::Ready(None);
-            }
-            while let Poll::Ready(message) = self.messages.poll_next_unpin(context) {
-                let Some(message) = message else { return Poll::Ready(None) };
-                if let Some(heard) = heard(&message) {
-                    return Poll::Ready(Some(heard));
-                }
-            }
-            Poll::Pending
-        })
-        .await
+        poll_fn(|context| self.0.poll_next(context, heard)).await
     }
 }
 

@@ -58,13 +58,13 @@ pub(super) struct BusWatch {
     opening: Option<BoxFuture<'static, Result<Connection, dbus::Error>>>,
     /// Who is being asked.
     asked: &'static str,
-    /// Since when nobody was answered.
-    silent_since: Option<Instant>,
+    /// When somebody was answered last, as far as it was looked.
+    answered_at: Instant,
 }
 
 impl BusWatch {
     pub(super) fn new(answers: Answers, view: Arc<SourceView>) -> Self {
-        Self { answers, view, connection: None, opening: None, asked: "D-Bus", silent_since: None }
+        Self { answers, view, connection: None, opening: None, asked: "D-Bus", answered_at: Instant::now() }
     }
 
     /// Watches for ever.
@@ -126,7 +126,6 @@ impl BusWatch {
         if self.view.unanswered.send_replace(Some(self.asked)) == Some(self.asked) {
             return;
         }
-        self.silent_since.get_or_insert_with(Instant::now);
         let who = self.asked;
         match self.answers.count() {
             0 => error!(
@@ -142,9 +141,9 @@ impl BusWatch {
 
     fn note_answer(&mut self) {
         if let Some(who) = self.view.unanswered.send_replace(None) {
-            let silent_s = self.silent_since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
-            info!("{who} answers again after {silent_s:.0} s");
+            info!("{who} answers again after {:.0} s", self.answered_at.elapsed().as_secs_f64());
         }
+        self.answered_at = Instant::now();
     }
 }
 

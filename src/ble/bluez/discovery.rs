@@ -257,7 +257,7 @@ impl Discovery {
         let session = within(CALL_TIMEOUT, Session::new()).await?;
         let adapter = within(CALL_TIMEOUT, async { session.adapter(name) }).await?;
         let cycling = self.cycling.clone().lock_owned().await;
-        let permit = self.radio.connect(name, false).await;
+        let permit = self.radio.power_cycle(name).await;
         let objects = timeout(CALL_TIMEOUT, Objects::ask_once()).await.map_err(|_elapsed| no_answer)?;
         let links = objects.map_err(|_| no_answer)?.links(name);
         if !self.radio.pool().take_power_cycle(name, links, boottime()) {

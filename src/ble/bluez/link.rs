@@ -6,21 +6,22 @@
 
 use std::time::Duration;
 
-use bluer::{Adapter, Device, Session};
+use bluer::{Adapter, Device, ErrorKind, Session};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::agent::Bonds;
-use super::call::{CALL_TIMEOUT, within};
+use super::call::{CALL_TIMEOUT, refused, within};
 use super::gatt::{HEART_RATE_MEASUREMENT, SERVICES_TIMEOUT, characteristic};
+use super::kernel;
 use super::radio::Radio;
 use super::task::Task;
 use super::values::Values;
 use crate::ble::identity::Seen;
 use crate::ble::lifecycle::Failure;
-use crate::ble::registry::{Registry, Run};
+use crate::ble::registry::{MadeLink, Registry};
 use crate::config::Address;
-use crate::reading::SensorId;
+use crate::reading::{BootId, SensorId};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A controller without a link to give says so at once; BlueZ has one error for that and for a sensor that
@@ -39,8 +40,18 @@ pub(super) struct Link {
     pub(super) values: Option<Values>,
     /// Whether this gateway made the link, so that it may end it.
     is_ours: bool,
+    /// Whether another program took the notifications.
+    is_held: bool,
     registry: Registry,
     run: Run,
+}
+
+/// A run of bluetoothd.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub(super) boot: BootId,
+    /// Its name on the bus.
+    pub(super) bluetoothd: String,
 }
 
 impl Link {
@@ -53,30 +64,60 @@ impl Link {
     ) -> bluer::Result<Self> {
         let adapter = session.adapter(&seen.adapter)?;
         let device = adapter.device(bluer::Address(seen.object.0))?;
-        Ok(Self { sensor, seen, adapter, device, values: None, is_ours: false, registry, run })
+        let (values, is_ours, is_held) = (None, false, false);
+        Ok(Self { sensor, seen, adapter, device, values, is_ours, is_held, registry, run })
     }
 
     pub(super) async fn connect(&mut self, radio: &Radio) -> Result<(), Failure> {
         let failed = radio.pool().has_failed(self.adapter.name(), self.seen.address);
         let _permit = radio.connect(self.adapter.name(), failed).await;
+        if !self.seen.is_paired {
+            // A bond that it has later may be somebody else's.
+            self.registry.note_bond(self.seen.address, false).await;
+        }
+        let before = self.made(kernel::connections(self.adapter.name()));
         // One that is up and not of our making is another program's.
-        let is_up = within(CALL_TIMEOUT, self.device.is_connected()).await?;
-        self.is_ours = !is_up || self.registry.has_link(self.seen.object, &self.run);
-        if !is_up {
-            let begun = Instant::now();
-            let connected = within(CONNECT_TIMEOUT, self.device.connect()).await;
-            if connected == Err(Failure::Other) && begun.elapsed() < AT_ONCE {
-                return Err(Failure::Refused);
-            }
-            connected?;
-            self.registry.note_link(self.seen.object, Some(self.run.clone())).await;
-            // BlueZ tells of a link that the controller gave up as if it stood.
-            if !within(CALL_TIMEOUT, self.device.is_connected()).await? {
-                return Err(Failure::Other);
-            }
+        match within(CALL_TIMEOUT, self.device.is_connected()).await? {
+            true => self.is_ours = self.registry.has_link(self.seen.object, &before),
+            false => self.make(&before.connections).await?,
         }
         within(SERVICES_TIMEOUT, self.device.services()).await?;
         Ok(())
+    }
+
+    /// Makes the link, where the kernel has the connections `before`.
+    async fn make(&mut self, before: &[u64]) -> Result<(), Failure> {
+        self.registry.note_no_link(self.seen.object).await;
+        let begun = Instant::now();
+        // To be called off from now on, should this take too long or be given up.
+        self.is_ours = true;
+        match timeout(CONNECT_TIMEOUT, self.device.connect()).await.map_err(|_elapsed| Failure::Timeout)? {
+            Ok(()) => {}
+            // Another program is at it, or was faster: whatever comes of it is its link.
+            Err(error) if matches!(error.kind, ErrorKind::InProgress | ErrorKind::AlreadyConnected) => {
+                self.is_ours = false;
+                return Err(Failure::Other);
+            }
+            Err(error) => {
+                return Err(match refused(&error) {
+                    Failure::Other if begun.elapsed() < AT_ONCE => Failure::Refused,
+                    failure => failure,
+                });
+            }
+        }
+        let mut connections = kernel::connections(self.adapter.name());
+        connections.retain(|connection| !before.contains(connection));
+        self.registry.note_link(self.seen.object, self.made(connections)).await;
+        // BlueZ tells of a link that the controller gave up as if it stood.
+        match within(CALL_TIMEOUT, self.device.is_connected()).await? {
+            true => Ok(()),
+            false => Err(Failure::Other),
+        }
+    }
+
+    fn made(&self, connections: Vec<u64>) -> MadeLink {
+        let Run { boot, bluetoothd } = self.run.clone();
+        MadeLink { boot, bluetoothd, connections }
     }
 
     pub(super) async fn bond(&mut self, task: &Task) -> Result<(), Failure> {
@@ -105,6 +146,7 @@ impl Link {
         }
         let measurement = characteristic(&self.device, HEART_RATE_MEASUREMENT);
         let measurement = within(SERVICES_TIMEOUT, measurement).await?.ok_or(Failure::NoHeartRate)?;
+        self.is_held = false;
         let values = tokio::select! {
             values = timeout(SUBSCRIBE_TIMEOUT, Values::begin(&measurement)) => {
                 values.map_err(|_elapsed| Failure::Timeout)??
@@ -115,25 +157,31 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the subscription, and the link if it is ours.
+    /// Ends the subscription, and the link if it is ours and nobody else takes the notifications by now.
     pub(super) async fn disconnect(&mut self) {
-        if !self.is_ours {
+        if !self.is_ours || self.is_held && self.is_taken().await {
             return self.release().await;
         }
         self.values = None;
         // Refused where there is no link, or no bluetoothd: then there is none either.
         if within(CALL_TIMEOUT, self.device.disconnect()).await != Err(Failure::Timeout) {
-            self.registry.note_link(self.seen.object, None).await;
+            self.registry.note_no_link(self.seen.object).await;
         }
     }
 
-    /// Ends the subscription alone; the link is left to others.
+    /// Ends the subscription alone: another program takes the notifications.
     pub(super) async fn release(&mut self) {
+        self.is_held = true;
         if let Some(values) = self.values.take() {
             values.end().await;
         }
-        self.is_ours = false;
-        self.registry.note_link(self.seen.object, None).await;
+    }
+
+    /// Whether another program takes the notifications still.
+    async fn is_taken(&mut self) -> bool {
+        let measurement = characteristic(&self.device, HEART_RATE_MEASUREMENT);
+        let Ok(Some(measurement)) = within(CALL_TIMEOUT, measurement).await else { return false };
+        matches!(timeout(CALL_TIMEOUT, Values::begin(&measurement)).await, Ok(Err(Failure::Held)))
     }
 
     /// Has BlueZ forget the device: not one that somebody has a link to, nor a bond, unless it is ours and

@@ -13,8 +13,9 @@
 //! | `stream` | its notifications, until they end |
 //! | `gatt`, `values` | its characteristics and their values |
 //! | `listener`, `advertisements` | sensors whose readings come in their advertisements |
+//! | `signals` | the changes that bluetoothd tells of |
 //! | [`discovery`] | one scan per adapter, for all who look |
-//! | [`objects`] | what bluetoothd knows, in one answer |
+//! | [`objects`], `kernel` | what bluetoothd knows, in one answer; what the kernel knows beside it |
 //! | `radio` | who uses an adapter for what |
 //! | `bus`, `agent`, `call` | whether bluetoothd answers; who it asks before it bonds; what its refusals mean |
 
@@ -24,6 +25,7 @@ mod bus;
 mod call;
 pub mod discovery;
 mod gatt;
+mod kernel;
 mod link;
 mod listener;
 pub mod objects;
@@ -31,6 +33,7 @@ mod radio;
 mod reports;
 pub mod scan;
 mod sensor;
+mod signals;
 mod stream;
 mod supervisor;
 mod task;

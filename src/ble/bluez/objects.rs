@@ -8,6 +8,7 @@ use dbus::Path;
 use dbus::arg::{PropMap, RefArg, prop_cast};
 use dbus::nonblock::Proxy;
 
+use super::kernel::is_blocked;
 use crate::ble::identity::Seen;
 use crate::ble::lifecycle::NoAdapter;
 use crate::config::{AdapterChoice, Address};
@@ -140,27 +141,11 @@ impl AdapterSeen {
 fn adapter(path: &str, found: &PropMap) -> Option<AdapterSeen> {
     let power = match flag(found, "Powered") {
         true => Power::On,
-        false if is_blocked(path, text(found, "PowerState")) => Power::Blocked,
+        false if text(found, "PowerState") == Some("off-blocked") || is_blocked(path) => Power::Blocked,
         false => Power::Off,
     };
     let (name, is_discovering) = (path.to_owned(), flag(found, "Discovering"));
     Some(AdapterSeen { name, address: text(found, "Address")?.parse().ok()?, power, is_discovering })
-}
-
-/// Whether rfkill blocks an adapter. bluetoothd says so since version 5.73; the kernel always did.
-fn is_blocked(adapter: &str, power_state: Option<&str>) -> bool {
-    let is_set = |switch: &std::path::Path| {
-        ["soft", "hard"]
-            .iter()
-            .any(|kind| std::fs::read_to_string(switch.join(kind)).is_ok_and(|state| state.trim() == "1"))
-    };
-    let beside = std::fs::read_dir(format!("/sys/class/bluetooth/{adapter}"));
-    let mut switches = beside.into_iter().flatten().flatten().map(|entry| entry.path());
-    power_state == Some("off-blocked")
-        || switches.any(|path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| name.starts_with("rfkill")) && is_set(&path)
-        })
 }
 
 fn device(path: &str, found: &PropMap) -> Option<Seen> {

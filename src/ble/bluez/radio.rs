@@ -27,7 +27,10 @@ const SCAN_SHARE: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Use {
+    /// Or it is being power-cycled: by one, while nobody connects.
     is_scanning: bool,
+    /// How many wait to power-cycle it.
+    to_cycle: usize,
     connecting: usize,
     /// Since when somebody connects, without a pause.
     connecting_since: Option<Instant>,
@@ -45,7 +48,7 @@ impl Use {
     }
 }
 
-/// The scan of an adapter; ends when dropped.
+/// The scan of an adapter, or what excludes it; ends when dropped.
 pub(super) struct ScanPermit(watch::Sender<Use>);
 
 /// A share in connecting over an adapter; given back when dropped.
@@ -77,14 +80,28 @@ impl Radio {
         let sender = self.adapter(adapter);
         let mut receiver = sender.subscribe();
         while !sender.send_if_modified(|now| {
-            let free = now.connecting == 0;
+            let free = now.connecting == 0 && now.to_cycle == 0 && !now.is_scanning;
             now.is_scanning |= free;
             free
         }) {
             // The sender lives in `self`, so this does not fail.
-            _ = receiver.wait_for(|now| now.connecting == 0).await;
+            _ = receiver.changed().await;
         }
         ScanPermit(sender)
+    }
+
+    /// Has the scan yield, and waits until nobody connects: for whom the adapter is his alone.
+    pub(super) async fn power_cycle(&self, adapter: &str) -> ScanPermit {
+        let wish = CycleWish::new(self.adapter(adapter));
+        let mut receiver = wish.0.subscribe();
+        while !wish.0.send_if_modified(|now| {
+            let free = now.connecting == 0 && !now.is_scanning;
+            now.is_scanning |= free;
+            free
+        }) {
+            _ = receiver.changed().await;
+        }
+        ScanPermit(wish.0.clone())
     }
 
     /// Has the scan yield, and waits until it did. `failed` says that this sensor's last connect came to
@@ -117,9 +134,25 @@ async fn leave_scan_its_share(adapter: &watch::Sender<Use>) {
 }
 
 impl ScanPermit {
-    /// Returns when somebody wants to connect.
+    /// Returns when somebody wants to connect, or to power-cycle the adapter.
     pub(super) async fn contended(&self) {
-        _ = self.0.subscribe().wait_for(|now| now.connecting > 0).await;
+        _ = self.0.subscribe().wait_for(|now| now.connecting > 0 || now.to_cycle > 0).await;
+    }
+}
+
+/// Somebody waits to power-cycle an adapter; no more when dropped.
+struct CycleWish(watch::Sender<Use>);
+
+impl CycleWish {
+    fn new(adapter: watch::Sender<Use>) -> Self {
+        adapter.send_modify(|now| now.to_cycle += 1);
+        Self(adapter)
+    }
+}
+
+impl Drop for CycleWish {
+    fn drop(&mut self) {
+        self.0.send_modify(|now| now.to_cycle -= 1);
     }
 }
 

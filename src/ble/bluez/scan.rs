@@ -26,6 +26,8 @@ pub struct Nearby {
     pub address: Address,
     /// Its name, as it was sent: see [`Printable`](crate::printable::Printable).
     pub name: Option<String>,
+    /// Whether it takes another address every few minutes.
+    pub changes_address: bool,
     /// How loudly it was heard, dBm.
     pub rssi: Option<i16>,
     /// Whether it advertises the Heart Rate Service.
@@ -136,6 +138,7 @@ impl Nearby {
     fn of(seen: &Seen) -> Self {
         Self {
             address: seen.address,
+            changes_address: seen.changes_address(),
             name: seen.name.clone(),
             rssi: seen.rssi,
             heart_rate: has_heart_rate(seen),

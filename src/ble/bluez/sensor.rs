@@ -13,13 +13,12 @@ use tracing::debug;
 
 use super::agent::agent;
 use super::call::{CALL_TIMEOUT, within};
-use super::link::Link;
+use super::link::{Link, Run};
 use super::objects::Objects;
 use super::stream::stream;
 use super::task::{Shared, Task};
 use crate::ble::identity::{Choice, Seen};
 use crate::ble::lifecycle::{Absence, Action, Failure, Lifecycle, NoAdapter, Outcome};
-use crate::ble::registry::Run;
 use crate::clock::boottime;
 use crate::config::SensorConfig;
 use crate::reading::GapReason;
@@ -217,6 +216,9 @@ impl Sensor {
         self.task.note_new_link();
         let shared = &self.task.shared;
         let connected = link.connect(&shared.radio).await;
+        if connected.is_ok() {
+            shared.registry.try_device(self.task.sensor(), &link.seen).await;
+        }
         if connected == Err(Failure::Refused) {
             let (adapter, links) =
                 (link.adapter.name(), shared.discovery.latest().links(link.adapter.name()));

@@ -81,6 +81,9 @@ async fn pass_on(
                 let Some(value) = value else { return GapReason::LinkDown };
                 let at = task.now();
                 task.note_answer();
+                if task.is_anothers(seen) {
+                    return GapReason::LinkDown;
+                }
                 last_value = Instant::now();
                 let is_measurement = HeartRateMeasurement::parse(&value).is_ok();
                 if *notifications == 0 && is_measurement {

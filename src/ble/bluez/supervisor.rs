@@ -25,6 +25,7 @@ use crate::ble::registry::Registry;
 use crate::ble::{NotificationSource, SourceEvent, SourceView};
 use crate::clock::SystemClock;
 use crate::config::{AdapterChoice, Address, BluetoothConfig, Follow, SensorConfig};
+use crate::pseudonym::pseudonym;
 use crate::reading::{Mode, SensorId};
 
 /// Longest time without a round of the supervisor: below the shortest watchdog that makes sense.
@@ -180,8 +181,8 @@ impl BluezSource {
         shared: &Shared,
         stop: &CancellationToken,
     ) {
-        let (known, latest) = (self.registry.devices(), shared.discovery.latest());
-        let identities = Identities { sensors: &wanted.sensors, known: &known };
+        let ((known, tried), latest) = (self.registry.devices_and_tried(), shared.discovery.latest());
+        let identities = Identities { sensors: &wanted.sensors, known: &known, tried: &tried };
         children.retain(|id, child| {
             let is_configured = latest
                 .devices
@@ -238,8 +239,8 @@ impl BluezSource {
             }
         }
         self.retire(children);
-        let known = self.registry.devices();
-        let identities = Identities { sensors: &wanted.sensors, known: &known };
+        let (known, tried) = self.registry.devices_and_tried();
+        let identities = Identities { sensors: &wanted.sensors, known: &known, tried: &tried };
         for device in found.unwrap_or_default() {
             let configured = identities.owner(&device).is_some();
             let known = children.values().any(|child| child.config.address == Some(device.address));
@@ -288,9 +289,7 @@ async fn some<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
 
 /// A name that stays the same for this sensor on this gateway and does not tell its address.
 fn derived_name(secret: &[u8], address: Address) -> SensorId {
-    use sha2::{Digest, Sha256};
-    let hash = Sha256::new().chain_update(secret).chain_update(address.0).finalize();
-    let hex: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = pseudonym(secret, &address.0);
     format!("hr-{hex}").parse().expect("letters, digits and a dash")
 }
 

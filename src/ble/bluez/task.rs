@@ -106,12 +106,33 @@ impl Task {
 
     /// What is there of the sensor among `devices`.
     pub(super) fn choose<'a>(&self, devices: &'a [Seen]) -> Choice<'a> {
-        let mut sensors = self.shared.wanted.borrow().sensors.clone();
-        if !self.is_configured() {
-            sensors.push(self.config.clone());
+        let is_mine = |seen: &&Seen| Some(seen.address) == self.config.address;
+        if self.is_configured() {
+            self.among(&[], |identities| identities.choose(&self.config, devices))
+        } else if devices.iter().filter(is_mine).any(|seen| self.is_anothers(seen)) {
+            Choice::Nothing
+        } else {
+            let alone = std::slice::from_ref(&self.config);
+            self.among(alone, |identities| identities.choose(&self.config, devices))
         }
-        let known = self.shared.registry.devices();
-        Identities { sensors: &sensors, known: &known }.choose(&self.config, devices)
+    }
+
+    /// Whether a device that was discovered is a configured sensor's by now: by its name, say, which it may only
+    /// show after its first link.
+    pub(super) fn is_anothers(&self, seen: &Seen) -> bool {
+        if self.is_configured() {
+            return false;
+        }
+        let objects = self.shared.discovery.latest();
+        let now = objects.devices.iter().filter(|now| now.address == seen.address);
+        self.among(&[], |identities| now.chain([seen]).any(|seen| identities.owner(seen).is_some()))
+    }
+
+    /// With who knows which device: the configured sensors, and `others`.
+    fn among<T>(&self, others: &[SensorConfig], ask: impl FnOnce(Identities<'_>) -> T) -> T {
+        let sensors = [&self.shared.wanted.borrow().sensors, others].concat();
+        let (known, tried) = self.shared.registry.devices_and_tried();
+        ask(Identities { sensors: &sensors, known: &known, tried: &tried })
     }
 
     /// How long to listen for others, once `seen` was heard by one of so many adapters.

@@ -4,22 +4,20 @@
 //! once is lost (seen on a real BlueZ). Here listening comes first. And closing the connection ends the
 //! subscription for certain: bluetoothd forgets what a client that left had begun.
 
-use std::sync::Arc;
+use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
 use bluer::gatt::remote::Characteristic;
 use dbus::Message;
 use dbus::arg::{PropMap, prop_cast};
-use dbus::message::MatchRule;
-use dbus::nonblock::{MsgMatch, Proxy, SyncConnection};
-use dbus_tokio::connection::IOResource;
-use futures_util::future::{BoxFuture, poll_fn};
-use futures_util::{FutureExt, Stream, StreamExt};
+use dbus::nonblock::Proxy;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 use super::call::{CALL_TIMEOUT, refused};
-use crate::ble::lifecycle::{Failure, NoAdapter};
-use crate::system_bus;
+use super::signals::Signals;
+use crate::ble::lifecycle::Failure;
 
 const BLUEZ: &str = "org.bluez";
 /// D-Bus's own bound; the caller's is shorter.
@@ -30,12 +28,8 @@ const CHARACTERISTIC: &str = "org.bluez.GattCharacteristic1";
 
 /// Values as they come, from before `StartNotify` is called until the bus is gone.
 pub(super) struct Values {
-    bus: IOResource<SyncConnection>,
-    connection: Arc<SyncConnection>,
+    signals: Signals,
     path: dbus::Path<'static>,
-    messages: Box<dyn Stream<Item = Message> + Send + Sync + Unpin>,
-    /// Removes the match when it goes.
-    _listening: MsgMatch,
     /// Once asked for: the answer that comes after the last value.
     last: Option<BoxFuture<'static, ()>>,
 }
@@ -44,62 +38,36 @@ impl Values {
     /// Subscribes. Takes as long as bluetoothd: the caller bounds it.
     pub(super) async fn begin(characteristic: &Characteristic) -> Result<Self, Failure> {
         let path = path_of(characteristic);
-        let (mut bus, connection) = system_bus::connect().await.map_err(refuse)?;
-        let begin = async {
-            let changes = MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged")
-                .with_sender(BLUEZ)
-                .with_path(path.clone());
-            let (listening, messages) = connection.add_match(changes).await?.msg_stream();
-            let proxy = Proxy::new(BLUEZ, &path, BEGIN_TIMEOUT, &*connection);
-            let () = proxy.method_call(CHARACTERISTIC, "StartNotify", ()).await?;
-            Ok((listening, messages))
-        };
-        let begun = tokio::select! {
-            begun = begin => begun,
-            _lost = &mut bus => return Err(Failure::NoAdapter(NoAdapter::NoAnswer)),
-        };
-        let (listening, messages) = begun.map_err(refuse)?;
-        Ok(Self { bus, connection, path, messages: Box::new(messages), _listening: listening, last: None })
+        let mut signals = Signals::begin(Some(path.clone())).await.map_err(refuse)?;
+        let proxy = Proxy::new(BLUEZ, path.clone(), BEGIN_TIMEOUT, signals.connection.clone());
+        let () =
+            signals.answer(proxy.method_call(CHARACTERISTIC, "StartNotify", ())).await.map_err(refuse)?;
+        Ok(Self { signals, path, last: None })
     }
 
     /// Has [`next`](Self::next) end after what is on its way: the end of a link is told over another D-Bus
     /// connection, and may overtake the link's last values. bluetoothd's answer here cannot.
     pub(super) fn finish(&mut self) {
-        let proxy = Proxy::new(BLUEZ, "/", FINISH_TIMEOUT, self.connection.clone());
+        let proxy = Proxy::new(BLUEZ, "/", FINISH_TIMEOUT, self.signals.connection.clone());
         let answer = proxy.method_call::<(), _, _, _>("org.freedesktop.DBus.Peer", "Ping", ());
         self.last = Some(answer.map(drop).boxed());
     }
 
     /// The next value; `None` when the bus is gone, or the last was handed out.
     pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
-        poll_fn(|context| {
-            // Also what moves the messages along.
-            if self.bus.poll_unpin(context).is_ready() {
-                return Poll::Ready(None);
-            }
-            while let Poll::Ready(message) = self.messages.poll_next_unpin(context) {
-                let Some(message) = message else { return Poll::Ready(None) };
-                if let Some(value) = value_in(&message) {
-                    return Poll::Ready(Some(value));
-                }
-            }
-            match &mut self.last {
-                Some(answer) => answer.poll_unpin(context).map(|()| None),
-                None => Poll::Pending,
-            }
+        poll_fn(|context| match (self.signals.poll_next(context, value_in), &mut self.last) {
+            (Poll::Pending, Some(answer)) => answer.poll_unpin(context).map(|()| None),
+            (polled, _) => polled,
         })
         .await
     }
 
     /// Has bluetoothd tell the sensor to stop; a subscription begun next then reaches the sensor too.
     pub(super) async fn end(mut self) {
-        let proxy = Proxy::new(BLUEZ, &self.path, CALL_TIMEOUT, &*self.connection);
-        let stopped = proxy.method_call::<(), _, _, _>(CHARACTERISTIC, "StopNotify", ());
-        tokio::select! {
-            // Refused where the link is gone already; the connection closes in any case.
-            _stopped = stopped => {}
-            _lost = &mut self.bus => {}
-        }
+        let proxy = Proxy::new(BLUEZ, self.path, CALL_TIMEOUT, self.signals.connection.clone());
+        // Refused where the link is gone already; the connection closes in any case.
+        let stop = proxy.method_call::<(), _, _, _>(CHARACTERISTIC, "StopNotify", ());
+        _ = self.signals.answer(stop).await;
     }
 }
 

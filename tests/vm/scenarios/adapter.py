@@ -73,6 +73,37 @@ def daemon_killed(lab: Lab) -> None:
     assert len(sessions) == 1, f"a short stop does not end a session: {sessions}"
 
 
+@scenario("3.4")
+def link_of_a_killed_daemon(lab: Lab) -> None:
+    """the link that a killed daemon left is closed by the next; one that another program made meanwhile is not"""
+    lab.ready()
+    _kill_for_good(lab)
+    assert lab.strap.state()["connected"], "BlueZ keeps the link"
+    lab.start()
+    lab.subscribed()
+    lab.stop()
+    lab.wait(lambda: not lab.strap.state()["connected"], "the link that the dead daemon left is closed")
+    lab.start()
+    lab.subscribed()
+    _kill_for_good(lab)
+    lab.strap.drop()
+    lab.wait(lambda: not lab.strap.state()["connected"], "the link has ended")
+    device = f"/org/bluez/hci0/dev_{lab.addresses[lab.strap.name].replace(':', '_')}"
+    lab.machine.sh(f"busctl call org.bluez {device} org.bluez.Device1 Connect")
+    lab.start()
+    lab.subscribed()
+    lab.stop()
+    state = lab.strap.state()
+    assert state["connected"] and not state["subscribed"], f"the other program's link stands: {state}"
+    assert state["connections"] == 3, f"one link more than the two of the daemons: {state}"
+
+
+def _kill_for_good(lab: Lab) -> None:
+    lab.machine.sh(f"systemctl kill -s KILL {SERVICE}")
+    lab.machine.sh(f"systemctl stop {SERVICE}")
+    lab.wait(lambda: not lab.strap.state()["subscribed"], "the subscription ends with who made it")
+
+
 def _flows_again(lab: Lab, times: int) -> None:
     journal_says(lab, BACK, INFO, times=times)
     lab.subscribed()
