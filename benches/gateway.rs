@@ -10,7 +10,9 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hr_gateway::heart_rate::RrInterval;
 use hr_gateway::queue::ReadingQueue;
+use hr_gateway::reading::{Body, Content, Observation};
 use support::daemon::{Daemon, configure};
 use support::draining::open;
 use support::fake_kinesis::{FakeKinesis, Fault, Options};
@@ -20,12 +22,36 @@ use support::{reading, wait_for};
 const LONG: Duration = Duration::from_secs(1_800);
 const NO_BUS: &str = "unix:path=/nonexistent";
 
-fn fill(folder: &Path, readings: u64, sensors: u64) {
+/// What is in a queue.
+#[derive(Clone, Copy)]
+struct Load {
+    name: &'static str,
+    sensors: u64,
+    /// With skin contact and an RR-Interval each, as straps send them.
+    with_rr: bool,
+}
+
+const ONE: Load = Load { name: "1 sensor without RR-Intervals", sensors: 1, with_rr: false };
+/// What people have.
+const TEN: Load = Load { name: "10 sensors with an RR-Interval each", sensors: 10, with_rr: true };
+
+impl Load {
+    fn reading(self, n: u64) -> Observation {
+        let reading = reading(&format!("watch-{}", n % self.sensors), n / self.sensors);
+        let Content::Body(Body::Measurement(mut measurement)) = reading.content else { unreachable!() };
+        if self.with_rr {
+            measurement.values.sensor_contact = Some(true);
+            measurement.values.rr_intervals = vec![RrInterval(700 + (n % 300) as u16)];
+        }
+        Observation { content: Content::Body(Body::Measurement(measurement)), ..reading }
+    }
+}
+
+fn fill(folder: &Path, readings: u64, load: Load) {
     let queue = open(&folder.join("queue"));
-    let names: Vec<String> = (0..sensors).map(|n| format!("watch-{n}")).collect();
     let mut batch = Vec::with_capacity(1_000);
     for n in 0..readings {
-        batch.push(reading(&names[(n % sensors) as usize], n / sensors));
+        batch.push(load.reading(n));
         if batch.len() == 1_000 || n + 1 == readings {
             queue.append(&batch).unwrap();
             batch.clear();
@@ -59,11 +85,11 @@ fn wait_accepted(fake: &FakeKinesis, readings: u64) {
     });
 }
 
-fn drain(name: &str, readings: u64, options: Options, failure_rate: f64) {
+fn drain(name: &str, readings: u64, load: Load, options: Options, failure_rate: f64) {
     let fake = FakeKinesis::start(Options { keep_lines: false, ..options });
     fake.fail_entries(failure_rate, 1);
     let folder = configured(&fake);
-    fill(folder.path(), readings, 1);
+    fill(folder.path(), readings, load);
     let started = Instant::now();
     let daemon = Daemon::start(folder.path(), NO_BUS);
     let process = Process::of(daemon.pid());
@@ -78,8 +104,9 @@ fn drain(name: &str, readings: u64, options: Options, failure_rate: f64) {
         let seconds = (last - first).as_secs_f64();
         let entries = seen.accepted_entries + seen.rejected_entries;
         println!(
-            "{name}: {readings} readings in {seconds:.2} s ({:.0}/s, {:.3} MB/s), first after {:.0} ms, \
+            "{name}, {}: {readings} readings in {seconds:.2} s ({:.0}/s, {:.3} MB/s), first after {:.0} ms, \
              {:.2} CPU s per million, peak {peak:.1} MiB, {} of {entries} entries rejected ({:.2} %)",
+            load.name,
             readings as f64 / seconds,
             seen.accepted_bytes as f64 / 1e6 / seconds,
             (first - started).as_secs_f64() * 1e3,
@@ -90,10 +117,18 @@ fn drain(name: &str, readings: u64, options: Options, failure_rate: f64) {
     });
 }
 
+fn backlog() {
+    for load in [ONE, TEN] {
+        for _ in 0..3 {
+            drain("without shard limits", 500_000, load, Options::default(), 0.0);
+        }
+    }
+}
+
 fn shard() {
     let limited = Options { limited: true, ..Options::default() };
-    drain("40,000 into one shard", 40_000, limited.clone(), 0.0);
-    drain("300,000 into one shard", 300_000, limited, 0.0);
+    drain("40,000 into one shard", 40_000, ONE, limited.clone(), 0.0);
+    drain("300,000 into one shard", 300_000, ONE, limited, 0.0);
 }
 
 /// The demo as the load: `sensors` simulated watches at `speed` Hz.
@@ -191,16 +226,16 @@ fn month() {
     daemon.wait_delivered(MONTH);
     daemon.stop();
     assert_once(&fake, MONTH);
-    fill(folder.path(), 100_000, 1);
+    fill(folder.path(), 100_000, ONE);
     println!("  100,000 later: {:.0} MiB on disk", disk());
 }
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let all: [(&str, fn()); 6] = [
-        ("backlog", || drain("1,000,000 without shard limits", 1_000_000, Options::default(), 0.0)),
+        ("backlog", backlog),
         ("shard", shard),
-        ("failures", || drain("20 % of entries failing", 200_000, Options::default(), 0.2)),
+        ("failures", || drain("20 % of entries failing", 200_000, ONE, Options::default(), 0.2)),
         ("outage", outage),
         ("live", live),
         ("month", month),

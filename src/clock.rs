@@ -45,6 +45,17 @@ pub enum ClockQuality {
     Unsynchronized,
 }
 
+impl ClockQuality {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synchronized => "synchronized",
+            Self::Corrected => "corrected",
+            Self::Unsynchronized => "unsynchronized",
+        }
+    }
+}
+
 /// What turns a boot's time since boot into wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchor {

@@ -56,7 +56,7 @@ impl BodySensorLocation {
         Self::ALL.get(usize::from(value)).copied()
     }
 
-    /// The word in logs.
+    /// The word on the wire and in logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Other => "other",
@@ -64,7 +64,7 @@ impl BodySensorLocation {
             Self::Wrist => "wrist",
             Self::Finger => "finger",
             Self::Hand => "hand",
-            Self::EarLobe => "ear lobe",
+            Self::EarLobe => "ear_lobe",
             Self::Foot => "foot",
         }
     }

@@ -83,6 +83,14 @@ name_type! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// As ids have it: sixteen hexadecimal digits.
+    pub fn digits(self) -> [u8; 16] {
+        let nibble = |place: usize| (self.0 >> (60 - 4 * place)) as usize & 0xF;
+        std::array::from_fn(|place| b"0123456789abcdef"[nibble(place)])
+    }
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -220,6 +228,16 @@ pub enum Mode {
     Advertisement,
 }
 
+impl Mode {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notification => "notification",
+            Self::Advertisement => "advertisement",
+        }
+    }
+}
+
 /// How a sensor is, as far as it says so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SensorState {
@@ -266,6 +284,38 @@ pub enum GapReason {
     SensorReplaced,
     /// No adapter that heard the sensor had a link left to give.
     AdapterFull,
+}
+
+impl GapReason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::LinkDown,
+        Self::AdapterGone,
+        Self::SensorSilent,
+        Self::NoContact,
+        Self::GatewayDown,
+        Self::ClockUnsynchronized,
+        Self::Evicted,
+        Self::QueueLost,
+        Self::SensorReplaced,
+        Self::AdapterFull,
+    ];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LinkDown => "link_down",
+            Self::AdapterGone => "adapter_gone",
+            Self::SensorSilent => "sensor_silent",
+            Self::NoContact => "no_contact",
+            Self::GatewayDown => "gateway_down",
+            Self::ClockUnsynchronized => "clock_unsynchronized",
+            Self::Evicted => "evicted",
+            Self::QueueLost => "queue_lost",
+            Self::SensorReplaced => "sensor_replaced",
+            Self::AdapterFull => "adapter_full",
+        }
+    }
 }
 
 /// One element of the queue: a reading or another record, with its place in the sequence.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::{DrainConfig, RECORD_READINGS_MAX};
 use crate::reading::{Item, SensorId};
-use crate::wire::{self, Envelope};
+use crate::wire::{Envelope, LineWriter};
 
 /// Most entries in one PutRecords call (API reference, PutRecords).
 pub const BATCH_RECORDS_MAX: usize = 500;
@@ -132,6 +132,7 @@ impl Limits {
 /// Packs `items` by sensor. Lines of a record ascend by sequence, whatever the order of `items`.
 pub fn pack(items: Vec<Item>, envelope: &Envelope, clock_offset_ms: i64, readings_max: usize) -> Vec<Record> {
     let mut groups: Vec<(SensorId, Vec<Item>)> = Vec::new();
+    let mut lines = LineWriter::new(envelope);
     let mut records = Vec::new();
     for item in items {
         let known = groups.iter().position(|(sensor, _)| *sensor == item.sensor);
@@ -142,16 +143,16 @@ pub fn pack(items: Vec<Item>, envelope: &Envelope, clock_offset_ms: i64, reading
         let group = &mut groups[index].1;
         group.push(item);
         if group.len() == readings_max {
-            write_records(std::mem::take(group), envelope, clock_offset_ms, &mut records);
+            write_records(std::mem::take(group), &mut lines, clock_offset_ms, &mut records);
         }
     }
     for (_, group) in groups {
-        write_records(group, envelope, clock_offset_ms, &mut records);
+        write_records(group, &mut lines, clock_offset_ms, &mut records);
     }
     records
 }
 
-fn write_records(mut items: Vec<Item>, envelope: &Envelope, clock_offset_ms: i64, records: &mut Vec<Record>) {
+fn write_records(mut items: Vec<Item>, lines: &mut LineWriter<'_>, clock_offset_ms: i64, records: &mut Vec<Record>) {
     items.sort_unstable_by_key(|item| item.sequence);
     let mut items = items.into_iter().peekable();
     while let Some(first) = items.peek() {
@@ -160,7 +161,7 @@ fn write_records(mut items: Vec<Item>, envelope: &Envelope, clock_offset_ms: i64
         while record.data.len() < RECORD_BYTES_MAX
             && let Some(item) = items.next()
         {
-            wire::write_line(&item, envelope, &mut record.data);
+            lines.write(&item, &mut record.data);
             record.sequences.push(item.sequence);
         }
         records.push(record);

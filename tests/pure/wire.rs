@@ -3,9 +3,9 @@
 use hr_gateway::clock::{Anchor, ClockQuality, resolve};
 use hr_gateway::heart_rate::{BodySensorLocation, HeartRateMeasurement, RrInterval};
 use hr_gateway::reading::{
-    Body, BootId, Epoch, Gap, GapReason, Item, Measurement, Mode, Moment, SensorState,
+    Body, BootId, Epoch, Gap, GapReason, Item, Measurement, Mode, Moment, Origin, Origins, SensorState,
 };
-use hr_gateway::wire::{Envelope, Timestamp, WireRecord, write_line};
+use hr_gateway::wire::{Envelope, LineWriter, Timestamp, WireRecord, write_line};
 use proptest::prelude::*;
 
 use crate::support::{envelope, moment, sensor};
@@ -41,6 +41,17 @@ fn a_full_reading_is_this_line() {
          \"energy_expended_kj\":120,\"rr_intervals_ms\":[1000.0,833.0078125],\"clock\":\"synchronized\",\
          \"schema_version\":1}\n"
     );
+}
+
+#[test]
+fn every_interval_that_a_sensor_can_send_is_written_exactly() {
+    for ticks in 0..=u16::MAX {
+        let rr_intervals = vec![RrInterval(ticks)];
+        let values = HeartRateMeasurement { rr_intervals, ..crate::support::measurement(72) };
+        let line = line_of(Body::Measurement(values.into()));
+        let expected = format!("\"rr_intervals_ms\":[{}]", serde_json::to_string(&RrInterval(ticks).as_ms()).unwrap());
+        assert!(line.contains(&expected), "{line} {expected}");
+    }
 }
 
 #[test]
@@ -157,7 +168,78 @@ fn a_reading_taken_after_the_clock_was_set_is_not_corrected_by_what_was_known_be
     );
 }
 
+/// Sensors, sessions and origins that change from line to line; days too.
+fn any_item() -> impl Strategy<Value = Item> {
+    let rr = proptest::collection::vec(any::<u16>().prop_map(RrInterval), 0..5);
+    let location = || (0u8..9).prop_map(BodySensorLocation::from_value);
+    let moment = || {
+        (0u128..3, 0u64..1 << 40, any::<i64>(), any::<bool>()).prop_map(
+            |(boot, boottime_ms, wall_ms, synchronized)| Moment {
+                boot: BootId(boot),
+                boottime_ms,
+                wall_ms,
+                synchronized,
+            },
+        )
+    };
+    let values = (any::<u16>(), any::<Option<bool>>(), any::<Option<u16>>(), rr).prop_map(
+        |(heart_rate, sensor_contact, energy_expended_kj, rr_intervals)| HeartRateMeasurement {
+            heart_rate,
+            sensor_contact,
+            energy_expended_kj,
+            rr_intervals,
+        },
+    );
+    let mode = prop_oneof![Just(Mode::Notification), Just(Mode::Advertisement)];
+    let measurement = (values, location(), mode)
+        .prop_map(|(values, location, mode)| Body::Measurement(Measurement { values, location, mode }));
+    let state = (any::<Option<u8>>(), any::<Option<i16>>(), location()).prop_map(
+        |(battery_percent, rssi_dbm, location)| {
+            Body::State(SensorState { battery_percent, rssi_dbm, location })
+        },
+    );
+    let gap = (0..GapReason::ALL.len(), moment(), 0u64..3).prop_map(|(reason, start, readings_lost)| {
+        Body::Gap(Gap { reason: GapReason::ALL[reason], start, readings_lost })
+    });
+    let body = prop_oneof![4 => measurement, 1 => state, 1 => gap];
+    (0u64..40, 0u8..3, 0u64..40, moment(), body).prop_map(|(sequence, name, session, taken, body)| Item {
+        sequence,
+        sensor: sensor(&format!("s{name}")),
+        session,
+        taken,
+        body,
+    })
+}
+
 proptest! {
+    /// What is written by hand is what serde writes of the record that it says it is.
+    #[test]
+    fn lines_are_byte_for_byte_those_of_their_records(items in proptest::collection::vec(any_item(), 1..30)) {
+        let origin = |first_sequence, epoch, gateway: &str| {
+            Origin { first_sequence, epoch: Epoch(epoch), gateway: gateway.parse().unwrap() }
+        };
+        let origins = vec![origin(0, 1, "old"), origin(10, u64::MAX, "new"), origin(20, 0xab << 40, "new")];
+        let anchors = vec![Anchor { boot: BootId(1), offset_ms: 1_752_599_400_000, boottime_ms: 1 << 39 }];
+        let envelope = Envelope { origins: Origins::new(origins).unwrap(), anchors };
+        let mut lines = LineWriter::new(&envelope);
+        for item in &items {
+            let mut line = Vec::new();
+            lines.write(item, &mut line);
+            let text = std::str::from_utf8(&line).unwrap();
+            let record: WireRecord<'_> = serde_json::from_str(text).unwrap();
+            prop_assert_eq!(serde_json::to_string(&record).unwrap() + "\n", text);
+            let origin = envelope.origins.of(item.sequence);
+            prop_assert_eq!(&record.reading_id, &format!("{}-{}", origin.epoch, item.sequence));
+            prop_assert_eq!(&record.gateway_id, origin.gateway.as_str());
+            let session = envelope.origins.of(item.session);
+            prop_assert_eq!(&record.session_id, &format!("{}-s{}", session.epoch, item.session));
+            prop_assert_eq!((record.sequence, &*record.sensor_id), (item.sequence, item.sensor.as_str()));
+            let (taken_ms, clock) = resolve(&item.taken, &envelope.anchors);
+            let timestamp = Timestamp::from_ms(taken_ms);
+            prop_assert_eq!((&*record.timestamp, record.clock), (timestamp.as_str(), clock));
+        }
+    }
+
     #[test]
     fn a_line_is_read_back_without_loss(heart_rate in any::<u16>(), rr in proptest::collection::vec(any::<u16>(), 0..9)) {
         let intervals: Vec<RrInterval> = rr.iter().copied().map(RrInterval).collect();
@@ -169,9 +251,7 @@ proptest! {
         let record: WireRecord<'_> = serde_json::from_str(&line).unwrap();
         prop_assert_eq!(record.heart_rate, Some(heart_rate));
         prop_assert_eq!(&record.rr_intervals_ms, &exact);
-        let mut again = Vec::new();
-        record.write_line(&mut again);
-        prop_assert_eq!(again, line.into_bytes());
+        prop_assert_eq!(serde_json::to_string(&record).unwrap() + "\n", line);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use aws_sdk_kinesis::Client;
 
 use super::identity::{Identity, Source};
 use super::network::{Network, NetworkError};
-use super::{Keys, profile};
+use super::{Connected, Keys, SigningTime, clock_offset_ms, profile};
 use crate::config::KinesisConfig;
 
 /// An endpoint that does not even complete a connection in this time is not there.
@@ -20,12 +20,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A client by the environment, the profile's files and the certificates as they are now; its calls take
 /// their keys from `identity`. Contacts nobody but, without a region, this instance's metadata.
-pub async fn connect(
+pub(super) async fn connect(
     config: &KinesisConfig,
     request_timeout: Duration,
     keys: Keys,
     identity: &Identity,
-) -> Result<Client, NetworkError> {
+) -> Result<Connected, NetworkError> {
     let network = Network::from_env()?;
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(request_timeout).build();
@@ -52,12 +52,16 @@ pub async fn connect(
         Keys::MadeUp => loader.credentials_provider(Credentials::from_keys("made-up", "made-up", None)),
     };
     let loaded = loader.load().await;
-    let settings = aws_sdk_kinesis::config::Builder::from(&loaded).http_client(network.client()).build();
+    let clock_offset_ms = clock_offset_ms();
+    let settings = aws_sdk_kinesis::config::Builder::from(&loaded)
+        .http_client(network.client())
+        .time_source(SigningTime(clock_offset_ms))
+        .build();
     identity.set_source(Source {
         network,
         region: loaded.region().cloned(),
         profile: config.profile.clone(),
         helper_limit: config.credential_timeout.0,
     });
-    Ok(Client::from_conf(settings))
+    Ok(Connected { client: Client::from_conf(settings), clock_offset_ms })
 }

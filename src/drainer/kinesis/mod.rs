@@ -51,8 +51,17 @@ pub struct KinesisSink {
     request_timeout: Duration,
     keys: Keys,
     identity: Identity,
-    client: RwLock<Result<Arc<Client>, NetworkError>>,
+    connected: RwLock<Result<Arc<Connected>, NetworkError>>,
 }
+
+/// A client, and the clock that its calls are signed by.
+struct Connected {
+    client: Client,
+    clock_offset_ms: i64,
+}
+
+/// Two readings of one clock against time since boot differ by less.
+const SAME_CLOCK_MS: u64 = 1_000;
 
 /// Where the keys that sign a call come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +76,10 @@ impl KinesisSink {
     /// A sink for `stream`. Contacts nobody yet.
     pub async fn new(stream: &str, config: &KinesisConfig, request_timeout: Duration, keys: Keys) -> Self {
         let identity = Identity::new();
-        let client = RwLock::new(connect(config, request_timeout, keys, &identity).await.map(Arc::new));
-        Self { stream: stream.to_owned(), config: config.clone(), request_timeout, keys, identity, client }
+        let (stream, config) = (stream.to_owned(), config.clone());
+        let connected = connect(&config, request_timeout, keys, &identity).await;
+        let connected = RwLock::new(connected.map(Arc::new));
+        Self { stream, config, request_timeout, keys, identity, connected }
     }
 
     /// Asks whether the stream would take a record from this gateway, without writing one: the call
@@ -90,33 +101,38 @@ impl KinesisSink {
             .data(Blob::new(b"{}".to_vec()))
             .build()
             .expect("data and key are set");
-        let client = self.client().await?;
-        match client.put_records().stream_name(&self.stream).records(entry).send().await {
+        let connected = self.connected().await?;
+        match connected.client.put_records().stream_name(&self.stream).records(entry).send().await {
             Ok(output) if output.records().is_empty() => Err(empty_answer()),
             Ok(_) => Ok(()),
-            Err(error) => match self.failed(&client, &error).await {
+            Err(error) => match self.failed(&connected, &error).await {
                 refusal if refusal.class == ErrorClass::Poison => Ok(()),
                 failure => Err(failure),
             },
         }
     }
 
-    async fn client(&self) -> Result<Arc<Client>, CallError> {
-        let mut client = self.client.read().await.clone();
-        if client.is_err() {
+    async fn connected(&self) -> Result<Arc<Connected>, CallError> {
+        let mut connected = self.connected.read().await.clone();
+        match &connected {
             // Its file may have been mended.
-            client = self.connect_anew(None).await;
+            Err(_) => connected = self.connect_anew(None).await,
+            // The clock was set.
+            Ok(current) if current.clock_offset_ms.abs_diff(clock_offset_ms()) > SAME_CLOCK_MS => {
+                connected = self.connect_anew(Some(current)).await;
+            }
+            Ok(_) => {}
         }
         let blocked = |code: &str, message: String| CallError {
             class: ErrorClass::Blocked,
             code: code.to_owned(),
             message,
         };
-        let client = client.map_err(|error| blocked("NetworkSettings", error.to_string()))?;
-        match client.config().region() {
-            Some(_) => Ok(client),
+        let connected = connected.map_err(|error| blocked("NetworkSettings", error.to_string()))?;
+        match connected.client.config().region() {
+            Some(_) => Ok(connected),
             None => {
-                _ = self.connect_anew(Some(&client)).await;
+                _ = self.connect_anew(Some(&connected)).await;
                 Err(blocked("MissingConfiguration", "no region is configured".into()))
             }
         }
@@ -124,27 +140,27 @@ impl KinesisSink {
 
     /// A client with connections of its own in the place of `former`, if that is still the one in use: of
     /// calls that fail together, only the first makes a new one.
-    async fn connect_anew(&self, former: Option<&Arc<Client>>) -> Result<Arc<Client>, NetworkError> {
-        let mut client = self.client.write().await;
-        if let Ok(current) = &*client
+    async fn connect_anew(&self, former: Option<&Arc<Connected>>) -> Result<Arc<Connected>, NetworkError> {
+        let mut connected = self.connected.write().await;
+        if let Ok(current) = &*connected
             && !former.is_some_and(|former| Arc::ptr_eq(former, current))
         {
             return Ok(current.clone());
         }
         let made = connect(&self.config, self.request_timeout, self.keys, &self.identity).await;
-        *client = made.map(Arc::new);
-        client.clone()
+        *connected = made.map(Arc::new);
+        connected.clone()
     }
 
     /// What `error` comes to, prepared for the next try.
-    async fn failed(&self, client: &Arc<Client>, error: &SdkError<PutRecordsError>) -> CallError {
+    async fn failed(&self, connected: &Arc<Connected>, error: &SdkError<PutRecordsError>) -> CallError {
         let failure = call_error(error, &self.identity);
         let blocked = failure.class == ErrorClass::Blocked;
         if blocked && doubts_identity(&failure.code) {
             self.identity.forget();
         }
         if blocked || matches!(error, SdkError::TimeoutError(_)) {
-            _ = self.connect_anew(Some(client)).await;
+            _ = self.connect_anew(Some(connected)).await;
         }
         failure
     }
@@ -157,9 +173,13 @@ impl KinesisSink {
                 .build()
                 .expect("data and key are set")
         });
-        let client = self.client().await?;
-        let call = client.put_records().stream_name(&self.stream).set_records(Some(entries.collect()));
-        let call = call.customize().config_override(Config::builder().time_source(signing_time(records)));
+        let connected = self.connected().await?;
+        let call = connected.client.put_records().stream_name(&self.stream);
+        let mut call = call.set_records(Some(entries.collect())).customize();
+        let signs_by_ms = clock_offset_of(records, connected.clock_offset_ms);
+        if signs_by_ms.abs_diff(connected.clock_offset_ms) > SAME_CLOCK_MS {
+            call = call.config_override(Config::builder().time_source(SigningTime(signs_by_ms)));
+        }
         match call.send().await {
             Ok(output) if output.records().is_empty() => Err(empty_answer()),
             Ok(output) => Ok(output
@@ -167,7 +187,7 @@ impl KinesisSink {
                 .iter()
                 .map(|entry| entry_verdict(entry.error_code(), entry.sequence_number(), entry.shard_id()))
                 .collect()),
-            Err(error) => Err(self.failed(&client, &error).await),
+            Err(error) => Err(self.failed(&connected, &error).await),
         }
     }
 }
@@ -178,12 +198,16 @@ impl RecordSink for KinesisSink {
     }
 }
 
-/// The clock that `records` go by; if the clock was set between them, the one that it was set from.
-fn signing_time(records: &[Record]) -> SigningTime {
+/// Of the wall clock now: itself minus time since boot, milliseconds.
+fn clock_offset_ms() -> i64 {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now_ms = wall.as_millis() as i64 - boottime().as_millis() as i64;
+    wall.as_millis() as i64 - boottime().as_millis() as i64
+}
+
+/// Of the clock that `records` go by; if the clock was set between them, of the one that it was set from.
+fn clock_offset_of(records: &[Record], now_ms: i64) -> i64 {
     let offsets_ms = records.iter().map(|record| record.clock_offset_ms);
-    SigningTime(offsets_ms.max_by_key(|offset_ms| offset_ms.abs_diff(now_ms)).unwrap_or(now_ms))
+    offsets_ms.max_by_key(|offset_ms| offset_ms.abs_diff(now_ms)).unwrap_or(now_ms)
 }
 
 /// Time since boot, plus this many milliseconds.
