@@ -59,6 +59,9 @@ count_run() {
 cargo_tests() {
     section "tests"
     local status=0
+    # Most of them wait most of the time.
+    local RUST_TEST_THREADS
+    export RUST_TEST_THREADS=$((3 * $(nproc)))
     # Apart, so that the indexer is tried with the pure library alone.
     { cargo test --locked --no-fail-fast && cargo test --locked --package hr-indexer; } 2>&1 | tee "$log" || status=$?
     count_run "$status" '^test result:'

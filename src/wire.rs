@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Anchor, ClockQuality};
 use crate::heart_rate::{BodySensorLocation, RrInterval};
-use crate::reading::{Body, Epoch, GapReason, Item, Measurement, Mode, Origin, Origins, SensorId, SensorState};
+use crate::reading::{
+    Body, Epoch, GapReason, Item, Measurement, Mode, Origin, Origins, SensorId, SensorState,
+};
 
 /// The version of the line's meaning that this build writes.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -152,7 +152,12 @@ pub fn pack(items: Vec<Item>, envelope: &Envelope, clock_offset_ms: i64, reading
     records
 }
 
-fn write_records(mut items: Vec<Item>, lines: &mut LineWriter<'_>, clock_offset_ms: i64, records: &mut Vec<Record>) {
+fn write_records(
+    mut items: Vec<Item>,
+    lines: &mut LineWriter<'_>,
+    clock_offset_ms: i64,
+    records: &mut Vec<Record>,
+) {
     items.sort_unstable_by_key(|item| item.sequence);
     let mut items = items.into_iter().peekable();
     while let Some(first) = items.peek() {

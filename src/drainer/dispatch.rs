@@ -21,10 +21,15 @@ use super::settle::{CallError, EntryVerdict, ErrorClass, Settlement};
 use super::suspects::{Others, Refusal, Suspects};
 use crate::backoff::Backoff;
 use crate::config::DrainOrder;
+use crate::queue::durable::SEAL_ITEMS;
 use crate::queue::sequence_set::SequenceSet;
 
-/// Items fetched at once.
-pub const FETCH_ITEMS: usize = 2_500;
+/// Most items fetched at once.
+pub const FETCH_ITEMS_MAX: usize = 2_500;
+/// A fetch is this many, or a multiple: what the queue writes and removes at once.
+const FETCH_ITEMS_STEP: usize = SEAL_ITEMS as usize;
+/// What an item is taken to need before any was seen, bytes.
+const ITEM_BYTES: usize = 300;
 /// Most items claimed at once: bounds the drainer's memory, at about 230 bytes encoded each.
 pub const CLAIMED_ITEMS_MAX: u64 = 10_000;
 const RETRY_BASE: Duration = Duration::from_millis(100);
@@ -34,7 +39,7 @@ const BLOCKED_BASE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Step {
     /// Peek at so many items beyond [`Dispatcher::claimed`] and hand them to
-    /// [`Dispatcher::handle_fetched`].
+    /// [`Dispatcher::handle_fetched`]; other steps may be carried out meanwhile.
     Fetch(usize),
     /// Send, and hand the answer to [`Dispatcher::handle_answer`].
     Send(Batch),
@@ -47,17 +52,27 @@ pub enum Step {
 pub struct Batch {
     /// The records.
     pub records: Vec<Record>,
-    attempts: Vec<u32>,
+    /// What is known of each.
+    tries: Vec<Tries>,
     /// For a batch that is being searched for what the sink refuses: when that began.
     suspect_since: Option<u64>,
     /// Some of it is for shards that accepted nothing of late.
     asks_barren: bool,
 }
 
+/// What is known of a record beside itself.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    /// How often it was sent in vain.
+    attempts: u32,
+    /// The fetch that brought it.
+    fetch: u64,
+}
+
 #[derive(Debug)]
 struct Waiting {
     record: Record,
-    attempts: u32,
+    tries: Tries,
     not_before: Duration,
 }
 
@@ -75,7 +90,13 @@ pub struct Dispatcher {
     in_flight: usize,
     /// The queue may hold items that are not claimed.
     more: bool,
+    /// How often claims were given back, when the fetch under way began.
+    fetching: Option<u64>,
+    given_back: u64,
     newest_seen: u64,
+    fetches: u64,
+    /// What an item of the last large fetch needs, bytes.
+    item_bytes: usize,
     outage: Outage,
     pacer: Pacer,
     hold: Hold,
@@ -102,7 +123,11 @@ impl Dispatcher {
             suspects: Suspects::default(),
             in_flight: 0,
             more: true,
+            fetching: None,
+            given_back: 0,
             newest_seen: 0,
+            fetches: 0,
+            item_bytes: ITEM_BYTES,
             outage: Outage::new(retry, backoff(BLOCKED_BASE, limits.blocked_delay_max)),
             pacer: Pacer::default(),
             hold: Hold::new(limits.retry_delay_max),
@@ -133,21 +158,25 @@ impl Dispatcher {
             return Step::Wait(None);
         }
         let newest_first = self.order == DrainOrder::NewestFirst;
+        let bytes_max = self.size.bytes_max(now);
+        let fetch_items = self.fetch_items(bytes_max);
         if self.more
+            && self.fetching.is_none()
             && self.claimed_count < CLAIMED_ITEMS_MAX
-            && (newest_first || self.waiting_items < FETCH_ITEMS)
+            && (newest_first || self.waiting_items < fetch_items)
         {
-            return Step::Fetch(FETCH_ITEMS);
+            self.more = false;
+            self.fetching = Some(self.given_back);
+            return Step::Fetch(fetch_items);
         }
         let mut wake = None;
         let mut wait_until = |at: Duration| wake = Some(wake.map_or(at, |earlier: Duration| earlier.min(at)));
         if let Some((records, since)) = self.suspects.next(self.accepted_calls) {
             self.in_flight += 1;
-            let attempts = vec![0; records.len()];
-            return Step::Send(Batch { records, attempts, suspect_since: Some(since), asks_barren: false });
+            let tries = vec![Tries::default(); records.len()];
+            return Step::Send(Batch { records, tries, suspect_since: Some(since), asks_barren: false });
         }
         let mut batch = Batch::default();
-        let bytes_max = self.size.bytes_max(now);
         let mut bytes = 0;
         let mut index = 0;
         while index < self.waiting.len() && batch.records.len() < BATCH_RECORDS_MAX {
@@ -158,6 +187,11 @@ impl Dispatcher {
                 continue;
             }
             if bytes > 0 && bytes + next.record.bytes() > bytes_max {
+                break;
+            }
+            // What was fetched together is sent together where it can be: it then leaves the queue as it lies there.
+            let is_next_fetch = batch.tries.last().is_some_and(|last| last.fetch != next.tries.fetch);
+            if is_next_fetch && bytes + self.bytes_of_fetch_at(index) > bytes_max {
                 break;
             }
             let shard = self.pacer.shard(&next.record.sensor);
@@ -176,7 +210,7 @@ impl Dispatcher {
             bytes += next.record.bytes();
             self.waiting_items -= next.record.sequences.len();
             batch.records.push(next.record);
-            batch.attempts.push(next.attempts);
+            batch.tries.push(next.tries);
             batch.asks_barren |= barren;
         }
         if batch.records.is_empty() {
@@ -189,12 +223,36 @@ impl Dispatcher {
         Step::Send(batch)
     }
 
+    /// As many as one call takes.
+    fn fetch_items(&self, bytes_max: usize) -> usize {
+        let steps = bytes_max / self.item_bytes / FETCH_ITEMS_STEP;
+        (steps * FETCH_ITEMS_STEP).clamp(FETCH_ITEMS_STEP, FETCH_ITEMS_MAX)
+    }
+
+    /// What waits from `index` on of the fetch that brought the record there.
+    fn bytes_of_fetch_at(&self, index: usize) -> usize {
+        let fetch = self.waiting[index].tries.fetch;
+        let together = self.waiting.range(index..).take_while(|waiting| waiting.tries.fetch == fetch);
+        together.map(|waiting| waiting.record.bytes()).sum()
+    }
+
     /// The records packed from what [`Step::Fetch`] brought. `exhausted` says that the queue had fewer
     /// items than were asked for.
     pub fn handle_fetched(&mut self, records: Vec<Record>, exhausted: bool, now: Duration) {
-        self.more = !exhausted;
+        if self.fetching.take() != Some(self.given_back) {
+            // Encoded before the sink failed: what is sent after that is encoded anew.
+            self.more = true;
+            return;
+        }
+        self.more |= !exhausted;
         let newest_before = self.newest_seen;
         let mut live = Vec::new();
+        self.fetches += 1;
+        let tries = Tries { attempts: 0, fetch: self.fetches };
+        let items: usize = records.iter().map(|record| record.sequences.len()).sum();
+        if items >= FETCH_ITEMS_STEP {
+            self.item_bytes = records.iter().map(Record::bytes).sum::<usize>().div_ceil(items);
+        }
         for record in records {
             self.claimed.extend(record.sequences.iter().copied());
             let newest = record.sequences.last().copied().unwrap_or_default();
@@ -202,7 +260,7 @@ impl Dispatcher {
             self.claimed_count += record.sequences.len() as u64;
             self.waiting_items += record.sequences.len();
             let is_live = newest > newest_before;
-            let waiting = Waiting { record, attempts: 0, not_before: now };
+            let waiting = Waiting { record, tries, not_before: now };
             match self.order {
                 DrainOrder::NewestFirst if is_live => live.push(waiting),
                 _ => self.waiting.push_back(waiting),
@@ -240,10 +298,10 @@ impl Dispatcher {
         let mut settlement = Settlement::default();
         let mut verdicts = verdicts.into_iter();
         // From the back, so that what goes back to the front keeps its order.
-        let entries: Vec<_> = batch.records.into_iter().zip(batch.attempts).collect();
+        let entries: Vec<_> = batch.records.into_iter().zip(batch.tries).collect();
         let mut again = Vec::new();
         let mut shards: HashMap<String, bool> = HashMap::new();
-        for (record, attempts) in entries {
+        for (record, Tries { attempts, fetch }) in entries {
             let known = self.pacer.shard(&record.sensor);
             if !shards.contains_key(known) {
                 shards.insert(known.to_owned(), false);
@@ -261,7 +319,8 @@ impl Dispatcher {
                 EntryVerdict::Failed => {}
             }
             let delay = self.retry.delay(attempts, self.random.f64());
-            again.push(Waiting { record, attempts: attempts + 1, not_before: now + delay });
+            let tries = Tries { attempts: attempts + 1, fetch };
+            again.push(Waiting { record, tries, not_before: now + delay });
         }
         for waiting in again.into_iter().rev() {
             self.waiting_items += waiting.record.sequences.len();
@@ -309,7 +368,7 @@ impl Dispatcher {
         let smaller: Vec<Record> = smaller.collect();
         for record in smaller.into_iter().rev() {
             self.waiting_items += record.sequences.len();
-            self.waiting.push_front(Waiting { record, attempts: 0, not_before: now });
+            self.waiting.push_front(Waiting { record, tries: Tries::default(), not_before: now });
         }
         Settlement::default()
     }
@@ -322,6 +381,7 @@ impl Dispatcher {
         self.waiting_items = 0;
         self.newest_seen = 0;
         self.more = true;
+        self.given_back += 1;
         self.forget(&released);
 
         let transition = self.outage.failed(error, now, self.random.f64());

@@ -86,6 +86,9 @@ impl Drainer {
         let started = Instant::now();
         let mut dispatcher = Dispatcher::new(self.limits, self.order, self.random.clone());
         let mut in_flight = FuturesUnordered::new();
+        // The queue's thread works while calls are made.
+        let mut fetching = FuturesUnordered::new();
+        let mut removing = FuturesUnordered::new();
         let mut leave_at = None;
         loop {
             self.view.rounds.fetch_add(1, Ordering::Relaxed);
@@ -98,8 +101,7 @@ impl Drainer {
             };
             let wake = match step {
                 Step::Fetch(items_max) => {
-                    let (records, exhausted) = self.fetch(dispatcher.claimed().clone(), items_max).await?;
-                    dispatcher.handle_fetched(records, exhausted, started.elapsed());
+                    fetching.push(self.fetch(dispatcher.claimed().clone(), items_max));
                     continue;
                 }
                 Step::Send(batch) => {
@@ -114,7 +116,8 @@ impl Drainer {
                     until.map_or(ROUND_MAX, |at| at.saturating_sub(started.elapsed()).min(ROUND_MAX))
                 }
             };
-            if leave_at.is_some_and(|at| in_flight.is_empty() || at <= started.elapsed()) {
+            let is_settled = in_flight.is_empty() && removing.is_empty();
+            if leave_at.is_some_and(|at| is_settled || at <= started.elapsed()) {
                 return Ok(());
             }
             // In this order, so that a simulated history is the same each time it is run.
@@ -122,7 +125,21 @@ impl Drainer {
                 biased;
                 () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(started.elapsed() + SETTLE_MAX),
                 Some((batch, answer)) = in_flight.next(), if !in_flight.is_empty() => {
-                    self.settle(&mut dispatcher, batch, answer, started.elapsed()).await?;
+                    let accepted = self.settle(&mut dispatcher, batch, answer, started.elapsed()).await?;
+                    if !accepted.is_empty() {
+                        removing.push(self.remove(accepted));
+                    }
+                }
+                Some(removed) = removing.next(), if !removing.is_empty() => {
+                    dispatcher.forget(&removed?);
+                    // A removal that ends a full queue adds gap records, and rings nobody.
+                    if self.queue.depth() > dispatcher.claimed().count() {
+                        dispatcher.handle_appended();
+                    }
+                }
+                Some(fetched) = fetching.next(), if !fetching.is_empty() && leave_at.is_none() => {
+                    let (records, exhausted) = fetched?;
+                    dispatcher.handle_fetched(records, exhausted, started.elapsed());
                 }
                 () = self.queue.rung() => dispatcher.handle_appended(),
                 () = tokio::time::sleep(wake) => {}
@@ -140,23 +157,22 @@ impl Drainer {
         packed.await
     }
 
+    /// What was accepted has left the queue.
+    async fn remove(&self, accepted: SequenceSet) -> Result<SequenceSet, QueueError> {
+        self.queue.remove(accepted.clone()).await?;
+        self.note_accepted(accepted.count());
+        Ok(accepted)
+    }
+
+    /// Returns what is to leave the queue.
     async fn settle(
         &self,
         dispatcher: &mut Dispatcher,
         batch: Batch,
         answer: Result<Vec<EntryVerdict>, CallError>,
         now: Duration,
-    ) -> Result<(), QueueError> {
+    ) -> Result<SequenceSet, QueueError> {
         let Settlement { accepted, refused, transition } = dispatcher.handle_answer(batch, answer, now);
-        if !accepted.is_empty() {
-            self.queue.remove(accepted.clone()).await?;
-            dispatcher.forget(&accepted);
-            self.note_accepted(accepted.count());
-            // A removal that ends a full queue adds gap records, and rings nobody.
-            if self.queue.depth() > dispatcher.claimed().count() {
-                dispatcher.handle_appended();
-            }
-        }
         if let Some((sequences, reason)) = refused {
             error!(
                 error_class = ErrorClass::Poison.as_str(),
@@ -170,7 +186,7 @@ impl Drainer {
         if let Some(transition) = transition {
             self.report(transition);
         }
-        Ok(())
+        Ok(accepted)
     }
 
     fn note_accepted(&self, items: u64) {

@@ -1,12 +1,12 @@
 //! A set of sequences as sorted, disjoint ranges: a million consecutive ones cost one entry. Pure.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 /// Sequences, kept as the fewest inclusive ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SequenceSet {
-    ends_by_start: BTreeMap<u64, u64>,
+    /// First and last, ascending; between two of them something is absent.
+    ranges: Vec<(u64, u64)>,
 }
 
 impl SequenceSet {
@@ -17,44 +17,33 @@ impl SequenceSet {
 
     /// Adds a range; an empty one adds nothing.
     pub fn insert_range(&mut self, range: RangeInclusive<u64>) {
-        let (mut start, mut end) = range.into_inner();
+        let (start, end) = range.into_inner();
         if start > end {
             return;
         }
-        if let Some((&before, &before_end)) = self.ends_by_start.range(..=start).next_back()
-            && before_end >= start.saturating_sub(1)
-        {
-            start = before;
-            end = end.max(before_end);
+        // Those that it overlaps or continues become one with it.
+        let from = self.ranges.partition_point(|(_, last)| last.saturating_add(1) < start);
+        let to = self.ranges.partition_point(|(first, _)| *first <= end.saturating_add(1));
+        if from == to {
+            self.ranges.insert(from, (start, end));
+            return;
         }
-        while let Some((&next, &next_end)) = self.ends_by_start.range(start..=end.saturating_add(1)).next() {
-            end = end.max(next_end);
-            self.ends_by_start.remove(&next);
-        }
-        self.ends_by_start.insert(start, end);
+        self.ranges[from] = (start.min(self.ranges[from].0), end.max(self.ranges[to - 1].1));
+        self.ranges.drain(from + 1..to);
     }
 
     /// Takes a range out.
     pub fn remove_range(&mut self, range: RangeInclusive<u64>) {
         let (start, end) = range.into_inner();
-        if start > end {
+        let from = self.ranges.partition_point(|(_, last)| *last < start);
+        let to = self.ranges.partition_point(|(first, _)| *first <= end);
+        if from >= to {
             return;
         }
-        if let Some((&before, &before_end)) = self.ends_by_start.range(..start).next_back()
-            && before_end >= start
-        {
-            self.ends_by_start.insert(before, start - 1);
-            if before_end > end {
-                self.ends_by_start.insert(end + 1, before_end);
-                return;
-            }
-        }
-        while let Some((&next, &next_end)) = self.ends_by_start.range(start..=end).next() {
-            self.ends_by_start.remove(&next);
-            if next_end > end {
-                self.ends_by_start.insert(end + 1, next_end);
-            }
-        }
+        let (first, last) = (self.ranges[from].0, self.ranges[to - 1].1);
+        let before = (first < start).then(|| (first, start - 1));
+        let after = (last > end).then(|| (end + 1, last));
+        self.ranges.splice(from..to, before.into_iter().chain(after));
     }
 
     /// Takes all of `other` out.
@@ -69,8 +58,8 @@ impl SequenceSet {
 
     /// The range that holds `sequence`.
     pub fn range_around(&self, sequence: u64) -> Option<RangeInclusive<u64>> {
-        let (&start, &end) = self.ends_by_start.range(..=sequence).next_back()?;
-        (end >= sequence).then_some(start..=end)
+        let (start, end) = *self.ranges.get(self.ranges.partition_point(|(_, last)| *last < sequence))?;
+        (start <= sequence).then_some(start..=end)
     }
 
     /// Whether `sequence` is in the set.
@@ -80,10 +69,8 @@ impl SequenceSet {
 
     /// The smallest member that is at least `sequence`.
     pub fn first_at_or_after(&self, sequence: u64) -> Option<u64> {
-        if self.contains(sequence) {
-            return Some(sequence);
-        }
-        self.ends_by_start.range(sequence..).next().map(|(&start, _)| start)
+        let (start, _) = self.ranges.get(self.ranges.partition_point(|(_, last)| *last < sequence))?;
+        Some(sequence.max(*start))
     }
 
     /// The smallest sequence from `sequence` on that is not a member.
@@ -104,7 +91,7 @@ impl SequenceSet {
 
     /// The ranges, ascending.
     pub fn ranges(&self) -> impl DoubleEndedIterator<Item = RangeInclusive<u64>> {
-        self.ends_by_start.iter().map(|(&start, &end)| start..=end)
+        self.ranges.iter().map(|(start, end)| *start..=*end)
     }
 
     /// How many sequences it holds.
@@ -114,7 +101,7 @@ impl SequenceSet {
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.ends_by_start.is_empty()
+        self.ranges.is_empty()
     }
 }
 
@@ -126,19 +113,27 @@ impl FromIterator<u64> for SequenceSet {
     }
 }
 
-/// Runs of consecutive sequences, which is how they come, cost one insertion each.
+/// In any order; those of several sensors in turn come as many short runs, which are sorted once.
 impl Extend<u64> for SequenceSet {
     fn extend<I: IntoIterator<Item = u64>>(&mut self, sequences: I) {
-        let mut sequences = sequences.into_iter();
-        let Some(first) = sequences.next() else { return };
-        let (mut start, mut end) = (first, first);
+        let before = self.ranges.len();
         for sequence in sequences {
-            if end.checked_add(1) != Some(sequence) {
-                self.insert_range(start..=end);
-                start = sequence;
+            match self.ranges.last_mut() {
+                Some((_, end)) if end.checked_add(1) == Some(sequence) => *end = sequence,
+                _ => self.ranges.push((sequence, sequence)),
             }
-            end = sequence;
         }
-        self.insert_range(start..=end);
+        let is_sorted = |pair: &[(u64, u64)]| pair[0].1.checked_add(1).is_some_and(|next| next < pair[1].0);
+        if self.ranges[before.saturating_sub(1)..].windows(2).all(is_sorted) {
+            return;
+        }
+        self.ranges.sort_unstable();
+        self.ranges.dedup_by(|next, before| {
+            let is_one = before.1.saturating_add(1) >= next.0;
+            if is_one {
+                before.1 = before.1.max(next.1);
+            }
+            is_one
+        });
     }
 }

@@ -49,7 +49,8 @@ fn every_interval_that_a_sensor_can_send_is_written_exactly() {
         let rr_intervals = vec![RrInterval(ticks)];
         let values = HeartRateMeasurement { rr_intervals, ..crate::support::measurement(72) };
         let line = line_of(Body::Measurement(values.into()));
-        let expected = format!("\"rr_intervals_ms\":[{}]", serde_json::to_string(&RrInterval(ticks).as_ms()).unwrap());
+        let expected =
+            format!("\"rr_intervals_ms\":[{}]", serde_json::to_string(&RrInterval(ticks).as_ms()).unwrap());
         assert!(line.contains(&expected), "{line} {expected}");
     }
 }
