@@ -25,6 +25,7 @@ mod intake;
 pub(super) mod layout;
 mod lookup;
 mod open;
+mod peeked;
 mod rewrite;
 pub(super) mod rows;
 mod settings;
@@ -40,6 +41,7 @@ use intake::Intake;
 use layout::{META_KEY, Meta, Missing, Past, dead_letter_key, encoded};
 use lookup::Walk;
 pub use open::{Opened, SetAside};
+use peeked::Peeked;
 use rows::TouchedRows;
 use settings::Settings;
 
@@ -82,6 +84,7 @@ struct State {
     depth: u64,
     /// Small segments at the end of the queue: first sequence → items.
     tail: BTreeMap<u64, u32>,
+    peeked: Peeked,
     /// Sequences below it survive a power cut; none from it on leaves the gateway.
     durable_before: u64,
     /// What the drainer has in hand: evicted last.
@@ -231,7 +234,7 @@ impl ReadingQueue for DurableQueue {
         items_max: usize,
     ) -> Result<Vec<Item>, QueueError> {
         // Under the lock: a merge of segments half-way through would be seen twice, or not at all.
-        let state = self.lock();
+        let mut state = self.lock();
         let safe = state.durable_before;
         let mut peeked = Vec::new();
         let mut cursor = match order {
@@ -246,7 +249,8 @@ impl ReadingQueue for DurableQueue {
             let room = items_max - peeked.len();
             cursor = match order {
                 DrainOrder::OldestFirst => {
-                    let Some((_, items)) = self.segment_from(sequence)? else { break };
+                    let Some((first, items)) = self.segment_from(sequence)? else { break };
+                    state.peeked.note(first, &items);
                     let end = items.last().map_or(sequence, |last| last.sequence);
                     peeked
                         .extend(items.into_iter().filter(|i| i.sequence >= sequence && wanted(i)).take(room));
@@ -254,6 +258,7 @@ impl ReadingQueue for DurableQueue {
                 }
                 DrainOrder::NewestFirst => {
                     let Some((first, items)) = self.segment_until(sequence)? else { break };
+                    state.peeked.note(first, &items);
                     let new_to_old = items.into_iter().rev();
                     peeked.extend(new_to_old.filter(|i| i.sequence <= sequence && wanted(i)).take(room));
                     first.checked_sub(1).and_then(|next| claimed.last_absent_until(next))
@@ -265,7 +270,7 @@ impl ReadingQueue for DurableQueue {
 
     fn remove(&self, accepted: &SequenceSet) -> Result<(), QueueError> {
         let reported = self.write(|queue, state, writes| {
-            queue.take_out(state, writes, accepted, Movement::Deliver)?;
+            queue.deliver(state, writes, accepted)?;
             let mut reported = false;
             if state.ledger.rows.values().any(|row| row.evicting.is_some()) {
                 let free = queue.store.free_bytes()?;

@@ -58,8 +58,8 @@ pub enum Movement {
 }
 
 impl Account {
-    /// Moves one item.
-    pub fn apply(&mut self, movement: Movement) {
+    /// Moves so many items.
+    pub fn apply(&mut self, movement: Movement, items: u64) {
         let (from, to) = match movement {
             Movement::Deliver => (&mut self.queued, &mut self.delivered),
             Movement::DeadLetter => (&mut self.queued, &mut self.dead_lettered),
@@ -67,8 +67,8 @@ impl Account {
             Movement::Requeue => (&mut self.dead_lettered, &mut self.queued),
             Movement::DropDeadLetter => (&mut self.dead_lettered, &mut self.evicted),
         };
-        *from = from.checked_sub(1).expect("an item is counted where it is");
-        *to += 1;
+        *from = from.checked_sub(items).expect("an item is counted where it is");
+        *to += items;
     }
 }
 
@@ -154,7 +154,12 @@ impl Row {
 
     /// The account that items of this kind belong to.
     pub fn account(&mut self, body: &Body) -> &mut Account {
-        if body.is_reading() { &mut self.readings } else { &mut self.other_records }
+        self.account_of(body.is_reading())
+    }
+
+    /// That of readings, or of all else.
+    pub fn account_of(&mut self, readings: bool) -> &mut Account {
+        if readings { &mut self.readings } else { &mut self.other_records }
     }
 
     /// Items of this sensor in the queue.

@@ -161,7 +161,7 @@ impl State {
 
     fn count(&mut self, item: &Item, movement: Movement) {
         let row = self.ledger.rows.entry(item.sensor.clone()).or_default();
-        row.account(&item.body).apply(movement);
+        row.account(&item.body).apply(movement, 1);
         if matches!(movement, Movement::Evict | Movement::DropDeadLetter) {
             row.note_eviction(item.taken);
         }

@@ -4,7 +4,7 @@
 //! sequence is known to be missing here and belongs to the same origin there; in one atomic batch it is then
 //! stored, counted as received, and no longer missing.
 
-use super::layout::{dead_letter_key, encoded, segment_key};
+use super::layout::{dead_letter_key, encoded};
 use super::rows::TouchedRows;
 use super::{DurableQueue, SEAL_ITEMS, State};
 use crate::queue::capacity::Admission;
@@ -71,8 +71,7 @@ impl DurableQueue {
         }
         overlapping.dedup_by_key(|(key, _)| *key);
         for (key, items) in overlapping {
-            writes.remove(segment_key(key));
-            state.tail.remove(&key);
+            self.drop_segment(state, writes, key);
             together.extend(items);
         }
         together.sort_by_key(|item| item.sequence);

@@ -1,6 +1,6 @@
 //! Dead letters: reading them, and putting them back.
 
-use super::layout::{dead_letter_key, segment_key, sequence_of};
+use super::layout::{dead_letter_key, sequence_of};
 use super::rows::TouchedRows;
 use super::{DurableQueue, State};
 use crate::queue::ledger::Movement;
@@ -47,7 +47,7 @@ impl DurableQueue {
     ) -> Result<(), QueueError> {
         let mut touched = TouchedRows::default();
         let row = touched.row(state, &item.sensor);
-        row.account(&item.body).apply(movement);
+        row.account(&item.body).apply(movement, 1);
         if movement == Movement::DropDeadLetter {
             row.note_eviction(item.taken);
         }
@@ -77,8 +77,7 @@ impl DurableQueue {
         if let Some((key, around)) = self.segment_until(sequence)?
             && around.last().is_some_and(|last| last.sequence > sequence)
         {
-            writes.remove(segment_key(key));
-            in_tail = state.tail.remove(&key).is_some();
+            in_tail = self.drop_segment(state, writes, key);
             items.extend(around);
             items.sort_by_key(|item| item.sequence);
         }

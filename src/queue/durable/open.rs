@@ -8,6 +8,7 @@ use super::layout::{
     FORMAT, META_KEY, Meta, Missing, PAST_KEY, Past, dead_letter_key, encoded, load_origins, origin_entry,
     random_epoch, sequence_of,
 };
+use super::peeked::Peeked;
 use super::rows::{TouchedRows, load_ledger};
 use super::settings::Settings;
 use super::{DurableQueue, State};
@@ -167,6 +168,7 @@ impl DurableQueue {
             depth: ledger.depth(),
             ledger,
             tail: BTreeMap::new(),
+            peeked: Peeked::default(),
             protected: SequenceSet::default(),
             unwritten: BTreeSet::new(),
             removals: 0,

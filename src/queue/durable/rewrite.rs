@@ -1,6 +1,7 @@
 //! Segments changed: items taken out, small ones merged, evictions made and told of.
 
 use super::layout::segment_key;
+use super::peeked::Count;
 use super::rows::TouchedRows;
 use super::{DurableQueue, SEAL_ITEMS, State};
 use crate::queue::QueueError;
@@ -10,6 +11,48 @@ use crate::queue::sled::Writes;
 use crate::reading::{Body, Gap, GapReason, Item, SensorId};
 
 impl DurableQueue {
+    /// Takes the items of `accepted`, as far as they are queued, out of their segments and counts them as delivered.
+    pub(super) fn deliver(
+        &self,
+        state: &mut State,
+        writes: &mut Writes,
+        accepted: &SequenceSet,
+    ) -> Result<(), QueueError> {
+        let mut rest = SequenceSet::default();
+        let mut touched = TouchedRows::default();
+        let mut next = accepted.first_at_or_after(0);
+        while let Some(first) = next {
+            // An audit counts what leaves item by item.
+            let covered = state.peeked.is_covered(first, accepted).filter(|_| state.walk.is_none());
+            let last = match covered {
+                Some(last) => {
+                    let summary = state.peeked.take(first);
+                    self.drop_segment(state, writes, first);
+                    for Count { sensor, is_reading, items } in summary.into_iter().flat_map(|of| of.counts) {
+                        let row = touched.row(state, &sensor);
+                        row.account_of(is_reading).apply(Movement::Deliver, items);
+                        state.depth -= items;
+                    }
+                    last
+                }
+                None => {
+                    rest.insert(first);
+                    first
+                }
+            };
+            next = last.checked_add(1).and_then(|after| accepted.first_at_or_after(after));
+        }
+        touched.write(state, writes);
+        self.take_out(state, writes, &rest, Movement::Deliver).map(drop)
+    }
+
+    /// Removes the segment at `first`; whether it was in the tail.
+    pub(super) fn drop_segment(&self, state: &mut State, writes: &mut Writes, first: u64) -> bool {
+        writes.remove(segment_key(first));
+        state.peeked.forget(first);
+        state.tail.remove(&first).is_some()
+    }
+
     /// Takes the items of `sequences` that are queued out of their segments and moves their counts.
     pub(super) fn take_out(
         &self,
@@ -27,13 +70,12 @@ impl DurableQueue {
             let (out, kept): (Vec<_>, Vec<_>) =
                 items.into_iter().partition(|item| sequences.contains(item.sequence));
             if !out.is_empty() {
-                writes.remove(segment_key(key));
-                let in_tail = state.tail.remove(&key).is_some();
+                let in_tail = self.drop_segment(state, writes, key);
                 self.put_segment(state, writes, &kept, in_tail);
             }
             for item in &out {
                 let row = touched.row(state, &item.sensor);
-                row.account(&item.body).apply(movement);
+                row.account(&item.body).apply(movement, 1);
                 if movement == Movement::Evict {
                     row.note_eviction(item.taken);
                 }
@@ -55,6 +97,7 @@ impl DurableQueue {
         let Some(first) = items.first().map(|item| item.sequence) else { return };
         let key = segment_key(first);
         writes.insert(key, self.codec().encode(&key, items));
+        state.peeked.forget(first);
         match (items.len() as u32) < SEAL_ITEMS / 2 {
             _ if !in_tail => {}
             true => _ = state.tail.insert(first, items.len() as u32),
@@ -79,7 +122,7 @@ impl DurableQueue {
             let key = segment_key(first);
             if let Some(value) = self.store.get(key)? {
                 items.extend(self.decode(&key, &value)?);
-                writes.remove(key);
+                self.drop_segment(state, writes, first);
             }
         }
         items.extend(new);
