@@ -161,24 +161,33 @@ fn outage() {
 }
 
 fn live() {
-    let fake = FakeKinesis::start(Options { keep_lines: true, ..Options::default() });
-    let mut child = demo(&fake, 10, "1", "60s");
-    std::thread::sleep(Duration::from_secs(50));
-    let process = Process::of(child.id());
-    let (rss, cpu) = (process.rss_mib(), process.cpu_seconds());
-    assert!(child.wait().unwrap().success());
-    println!("10 sensors at 1 Hz: {rss:.1} MiB resident, {:.0} CPU s a day", cpu / 50.0 * 86_400.0);
-
-    let fake = FakeKinesis::start(Options { keep_lines: true, ..Options::default() });
-    let mut child = demo(&fake, 1, "1", "120s");
-    std::thread::sleep(Duration::from_secs(110));
-    let cpu = Process::of(child.id()).cpu_seconds();
-    assert!(child.wait().unwrap().success());
-    println!("1 sensor at 1 Hz: {:.0} CPU s a day", cpu / 110.0 * 86_400.0);
-    let mut delays: Vec<i64> = fake.seen(|seen| seen.delays_ms.clone());
-    delays.sort_unstable();
-    let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
-    println!("notification to accepted, {} at 1 Hz: p50 {} ms, p99 {} ms", delays.len(), at(0.5), at(0.99));
+    for sensors in [1, 10] {
+        let fake = FakeKinesis::start(Options { keep_lines: true, ..Options::default() });
+        let mut child = demo(&fake, sensors, "1", "120s");
+        std::thread::sleep(Duration::from_secs(10));
+        let process = Process::of(child.id());
+        let (written, before) = (process.written_kib(), process.by_thread());
+        std::thread::sleep(Duration::from_secs(100));
+        println!(
+            "{sensors} at 1 Hz: {:.1} MiB resident (PSS {:.1}), {:.1} KiB written a reading",
+            process.rss_mib(),
+            process.pss_mib(),
+            (process.written_kib() - written) / 100.0 / sensors as f64
+        );
+        let mut total_s = 0.0;
+        for (name, (ran, switches)) in process.by_thread() {
+            let (ran_before, switches_before) = before.get(&name).copied().unwrap_or_default();
+            let day_s = (ran - ran_before) as f64 / 1e9 / 100.0 * 86_400.0;
+            println!("  {name}: {day_s:.0} CPU s a day, {} switches/s", (switches - switches_before) / 100);
+            total_s += day_s;
+        }
+        println!("  in all {total_s:.0} CPU s a day");
+        assert!(child.wait().unwrap().success());
+        let mut delays: Vec<i64> = fake.seen(|seen| seen.delays_ms.clone());
+        delays.sort_unstable();
+        let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
+        println!("  notification to accepted, of {}: p50 {} ms, p99 {} ms", delays.len(), at(0.5), at(0.99));
+    }
 }
 
 fn month() {

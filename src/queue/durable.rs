@@ -21,6 +21,7 @@
 
 mod absorb;
 pub(super) mod dead_letters;
+mod deferred;
 mod intake;
 pub(super) mod layout;
 mod lookup;
@@ -29,6 +30,7 @@ mod peeked;
 mod rewrite;
 pub(super) mod rows;
 mod settings;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,16 +39,16 @@ use super::capacity::{Admission, Capacity};
 use super::ledger::{Ledger, Movement};
 use super::segment::SegmentCodec;
 use super::sequence_set::SequenceSet;
+use deferred::Deferred;
 use intake::Intake;
-use layout::{META_KEY, Meta, Missing, Past, dead_letter_key, encoded};
+use layout::{Meta, Missing, Past, dead_letter_key, encoded};
 use lookup::Walk;
 pub use open::{Opened, SetAside};
 use peeked::Peeked;
-use rows::TouchedRows;
 use settings::Settings;
 
-use super::sled::{Store, Writes, storage};
-use super::witness::{Cover, Witness};
+use super::sled::{Store, storage};
+use super::witness::Witness;
 use super::{Absorbable, Appended, Counts, DeadLetter, QueueError, ReadingQueue};
 use crate::clock::{ANCHORS_MAX, Anchor};
 use crate::config::DrainOrder;
@@ -57,13 +59,6 @@ use crate::wire::Envelope;
 /// appends sled writes out again the whole leaf that the newest of them shares with the small ones: at
 /// 500 items, one append cost an SD card half as much again (`benches/codec.rs`).
 pub const SEAL_ITEMS: u32 = 100;
-
-/// So many removals may wait for the next sync. What a power cut tears is then the log's last part, and not
-/// taken for damage of what lies before: 2,500 readings taken out at once write some 30 KB.
-const UNSYNCED_REMOVALS_MAX: u32 = 8;
-
-/// So much free space is enough for the ledger's rows, when the queue is closed.
-const CLOSING_BYTES: u64 = 1 << 20;
 
 /// A [`ReadingQueue`] on disk.
 pub struct DurableQueue {
@@ -93,6 +88,7 @@ struct State {
     unwritten: BTreeSet<SensorId>,
     /// Changes that took items out since the last sync.
     removals: u32,
+    deferred: Deferred,
     /// An audit under way.
     walk: Option<Walk>,
     /// `None` where nothing is to be written: the queue was opened to look at it.
@@ -103,88 +99,6 @@ struct State {
 impl DurableQueue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs `change` under the lock and applies what it wrote; after an error, refuses all later ones.
-    fn write<T>(
-        &self,
-        change: impl FnOnce(&Self, &mut State, &mut Writes) -> Result<T, QueueError>,
-    ) -> Result<T, QueueError> {
-        let mut state = self.lock();
-        if state.failed {
-            return Err(QueueError::Failed);
-        }
-        if state.witness.is_none() {
-            return Err(QueueError::ReadOnly);
-        }
-        // Also after a panic in between.
-        state.failed = true;
-        let mut writes = Writes::default();
-        let result = change(self, &mut state, &mut writes)?;
-        self.store.apply(writes)?;
-        state.failed = false;
-        Ok(result)
-    }
-
-    fn sync_store(&self) -> Result<(), QueueError> {
-        let applied_before = {
-            let state = self.lock();
-            if state.failed {
-                return Err(QueueError::Failed);
-            }
-            state.stored_next
-        };
-        let synced = self.store.sync();
-        let mut state = self.lock();
-        let noted = synced.and_then(|()| {
-            state.durable_before = state.durable_before.max(applied_before);
-            state.removals = 0;
-            self.note(&mut state)
-        });
-        state.failed |= noted.is_err();
-        noted
-    }
-
-    /// After what need not survive a power cut; but many at once must not be torn: see
-    /// [`UNSYNCED_REMOVALS_MAX`].
-    fn after_removal(&self) -> Result<(), QueueError> {
-        let mut state = self.lock();
-        state.removals += 1;
-        if state.removals < UNSYNCED_REMOVALS_MAX {
-            return self.note(&mut state);
-        }
-        drop(state);
-        self.sync_store()
-    }
-
-    /// Tells the witness how far the store has come.
-    fn note(&self, state: &mut State) -> Result<(), QueueError> {
-        let first_queued = self.first_queued()?.unwrap_or(state.durable_before);
-        let (durable_before, settled_before) = (state.durable_before, first_queued.min(state.durable_before));
-        match &mut state.witness {
-            Some(witness) => {
-                let dead = Cover::of(&state.dead);
-                witness.note(durable_before, settled_before, dead).map_err(storage("write its witness"))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn write_meta(&self, state: &mut State, writes: &mut Writes) {
-        writes.insert(META_KEY, state.meta.encode());
-        state.stored_next = state.meta.next_sequence;
-    }
-
-    /// Writes what was counted while the disk was too full, if it takes this little.
-    fn write_unwritten(&self) -> Result<(), QueueError> {
-        if self.lock().unwritten.is_empty() || self.store.free_bytes()? < CLOSING_BYTES {
-            return Ok(());
-        }
-        self.write(|queue, state, writes| {
-            TouchedRows::of(std::mem::take(&mut state.unwritten)).write(state, writes);
-            queue.write_meta(state, writes);
-            Ok(())
-        })
     }
 }
 
@@ -213,7 +127,9 @@ impl ReadingQueue for DurableQueue {
                 return Ok(intake.appended(&state, &capacity, free));
             }
         }
-        let appended = self.write(|queue, state, writes| {
+        let mut state = self.lock_to_write()?;
+        let deferred = std::mem::take(&mut state.deferred);
+        let appended = self.write_after(&mut state, deferred.writes, |queue, state, writes| {
             let mut touched = intake.take_in(state, observations);
             touched.add(std::mem::take(&mut state.unwritten));
             touched.write(state, writes);
@@ -223,6 +139,7 @@ impl ReadingQueue for DurableQueue {
             queue.write_meta(state, writes);
             Ok(appended)
         })?;
+        drop(state);
         self.sync_store()?;
         Ok(appended)
     }
@@ -235,7 +152,8 @@ impl ReadingQueue for DurableQueue {
     ) -> Result<Vec<Item>, QueueError> {
         // Under the lock: a merge of segments half-way through would be seen twice, or not at all.
         let mut state = self.lock();
-        let safe = state.durable_before;
+        let State { peeked: known, deferred, durable_before, .. } = &mut *state;
+        let safe = *durable_before;
         let mut peeked = Vec::new();
         let mut cursor = match order {
             DrainOrder::OldestFirst => claimed.first_absent_from(0),
@@ -245,12 +163,15 @@ impl ReadingQueue for DurableQueue {
             && sequence < safe
             && peeked.len() < items_max
         {
-            let wanted = |item: &Item| item.sequence < safe && !claimed.contains(item.sequence);
+            let wanted = |item: &Item| {
+                let has_left = deferred.sequences.contains(item.sequence);
+                item.sequence < safe && !has_left && !claimed.contains(item.sequence)
+            };
             let room = items_max - peeked.len();
             cursor = match order {
                 DrainOrder::OldestFirst => {
                     let Some((first, items)) = self.segment_from(sequence)? else { break };
-                    state.peeked.note(first, &items);
+                    known.note(first, &items);
                     let end = items.last().map_or(sequence, |last| last.sequence);
                     peeked
                         .extend(items.into_iter().filter(|i| i.sequence >= sequence && wanted(i)).take(room));
@@ -258,7 +179,7 @@ impl ReadingQueue for DurableQueue {
                 }
                 DrainOrder::NewestFirst => {
                     let Some((first, items)) = self.segment_until(sequence)? else { break };
-                    state.peeked.note(first, &items);
+                    known.note(first, &items);
                     let new_to_old = items.into_iter().rev();
                     peeked.extend(new_to_old.filter(|i| i.sequence <= sequence && wanted(i)).take(room));
                     first.checked_sub(1).and_then(|next| claimed.last_absent_until(next))
@@ -269,6 +190,9 @@ impl ReadingQueue for DurableQueue {
     }
 
     fn remove(&self, accepted: &SequenceSet) -> Result<(), QueueError> {
+        if self.defer(&mut *self.lock_to_write()?, accepted)? {
+            return Ok(());
+        }
         let reported = self.write(|queue, state, writes| {
             queue.deliver(state, writes, accepted)?;
             let mut reported = false;
@@ -357,6 +281,7 @@ impl ReadingQueue for DurableQueue {
 
     fn step_audit(&self) -> Result<Option<(Ledger, Counts)>, QueueError> {
         let mut state = self.lock();
+        self.apply_deferred(&mut state)?;
         let mut walk = state.walk.take().unwrap_or_default();
         if self.step(&mut walk)? {
             return Ok(Some((state.ledger.clone(), walk.into_counts())));
@@ -383,6 +308,7 @@ impl ReadingQueue for DurableQueue {
     }
 
     fn close(&self) -> Result<(), QueueError> {
+        self.apply_deferred(&mut self.lock())?;
         self.write_unwritten()?;
         self.sync_store()?;
         match &mut self.lock().witness {

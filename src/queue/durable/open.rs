@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::deferred::Deferred;
 use super::layout::{
     FORMAT, META_KEY, Meta, Missing, PAST_KEY, Past, dead_letter_key, encoded, load_origins, origin_entry,
     random_epoch, sequence_of,
@@ -172,6 +173,7 @@ impl DurableQueue {
             protected: SequenceSet::default(),
             unwritten: BTreeSet::new(),
             removals: 0,
+            deferred: Deferred::default(),
             walk: None,
             witness: None,
             failed: false,

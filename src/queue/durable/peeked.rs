@@ -55,6 +55,16 @@ impl Peeked {
         sequences.range_around(first).filter(|range| *range.end() >= last).map(|_| last)
     }
 
+    /// Whether `sequences` are all that is in some segments.
+    pub(super) fn cover(&self, sequences: &SequenceSet) -> bool {
+        let mut next = sequences.first_at_or_after(0);
+        while let Some(first) = next {
+            let Some(last) = self.is_covered(first, sequences) else { return false };
+            next = last.checked_add(1).and_then(|after| sequences.first_at_or_after(after));
+        }
+        true
+    }
+
     /// What is in the segment at `first`, which leaves.
     pub(super) fn take(&mut self, first: u64) -> Option<Summary> {
         self.0.remove(&first)
