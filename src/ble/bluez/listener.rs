@@ -35,7 +35,7 @@ pub(super) async fn listen(shared: Shared, stop: CancellationToken) {
     let mut wanted = shared.wanted.clone();
     let mut sensors = BTreeMap::new();
     loop {
-        reconcile(&mut sensors, &shared);
+        reconcile(&mut sensors, &shared, &stop);
         let listening = async {
             match sensors.is_empty() {
                 true => std::future::pending().await,
@@ -67,7 +67,7 @@ struct Listened {
     state_at: Option<Instant>,
 }
 
-fn reconcile(sensors: &mut BTreeMap<SensorId, Listened>, shared: &Shared) {
+fn reconcile(sensors: &mut BTreeMap<SensorId, Listened>, shared: &Shared, stop: &CancellationToken) {
     let wanted: Vec<SensorConfig> = {
         let wanted = shared.wanted.borrow();
         wanted.sensors.iter().filter(|sensor| sensor.mode == Mode::Advertisement).cloned().collect()
@@ -81,7 +81,7 @@ fn reconcile(sensors: &mut BTreeMap<SensorId, Listened>, shared: &Shared) {
     });
     for config in wanted {
         sensors.entry(config.id.clone()).or_insert_with(|| {
-            let task = Task::new(config, shared.clone(), Arc::<AtomicU64>::default());
+            let task = Task::new(config, shared.clone(), Arc::<AtomicU64>::default(), stop.clone());
             task.set_state(Some(false));
             Listened {
                 task,

@@ -29,6 +29,10 @@ const FIND_SLICE: Duration = Duration::from_secs(10);
 /// starting keeps whoever asks it waiting.
 const ADAPTER_GRACE: Duration = Duration::from_secs(15);
 
+/// So long who stops waits for a subscription that was begun, and for what is on its way over one.
+const SUBSCRIBE_GRACE: Duration = Duration::from_secs(1);
+const STREAM_GRACE: Duration = Duration::from_secs(3);
+
 /// The state of a sensor's task.
 struct Sensor {
     task: Task,
@@ -55,16 +59,19 @@ pub(super) async fn keep_subscribed(
     stop: CancellationToken,
 ) {
     let mut lifecycle = Lifecycle::new(config.bond);
-    let task = Task::new(config, shared, moves);
+    let task = Task::new(config, shared, moves, stop.clone());
     let mut sensor = Sensor { task, attached: None, link: None, described: false, ended: None };
     sensor.task.set_state(Some(false));
     loop {
         let action = lifecycle.action();
         let outcome = tokio::select! {
             outcome = sensor.perform(action, &mut lifecycle) => outcome,
-            () = stop.cancelled() => break,
+            () = given_up(action, &stop) => break,
         };
         sensor.task.moves.fetch_add(1, Ordering::Relaxed);
+        if matches!(outcome, Outcome::Ended { .. }) && stop.is_cancelled() {
+            break;
+        }
         lifecycle.handle(outcome, fastrand::f64());
         sensor.task.report(&mut lifecycle);
         if !matches!(lifecycle.action(), Action::Stream | Action::Subscribe) {
@@ -73,6 +80,17 @@ pub(super) async fn keep_subscribed(
     }
     sensor.disconnect().await;
     sensor.task.set_state(None);
+}
+
+/// Returns when it is time to stop and `action` is not to be waited for. A sensor may send at once when it is
+/// subscribed to, and what was sent is to be had: a stream ends by itself, after that.
+async fn given_up(action: Action, stop: &CancellationToken) {
+    stop.cancelled().await;
+    match action {
+        Action::Subscribe => sleep(SUBSCRIBE_GRACE).await,
+        Action::Stream => sleep(STREAM_GRACE).await,
+        _ => {}
+    }
 }
 
 impl Sensor {
@@ -238,7 +256,9 @@ impl Sensor {
                 _ => self.task.shared.radio.pool().succeeded(&adapter, link.seen.address),
             }
             self.ended = Some((Instant::now(), adapter));
-            self.task.tell_down(why).await;
+            if !self.task.stop.is_cancelled() {
+                self.task.tell_down(why).await;
+            }
         }
         outcome
     }

@@ -72,6 +72,7 @@ async fn pass_on(
     let mut last_value = Instant::now();
     let mut check_at = Instant::now() + LINK_CHECK_EVERY;
     let mut link_is_down = false;
+    let mut stopping = false;
     loop {
         let silence_max = task.silence_max();
         tokio::select! {
@@ -102,6 +103,10 @@ async fn pass_on(
                 if link_is_down {
                     values.finish();
                 }
+            }
+            () = task.stop.cancelled(), if !stopping => {
+                stopping = true;
+                values.finish();
             }
             () = sleep_until(check_at.min(last_value + silence_max)), if !link_is_down => {
                 check_at = Instant::now() + LINK_CHECK_EVERY.min(silence_max);

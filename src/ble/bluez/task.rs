@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::agent::Bonds;
@@ -61,13 +62,20 @@ pub(super) struct Task {
     pub(super) shared: Shared,
     /// What it carried out, and what came of it.
     pub(super) moves: Arc<AtomicU64>,
+    /// When it is to end.
+    pub(super) stop: CancellationToken,
     /// Whether the device of the present link was taken as the sensor.
     taken: AtomicBool,
 }
 
 impl Task {
-    pub(super) fn new(config: SensorConfig, shared: Shared, moves: Arc<AtomicU64>) -> Self {
-        Self { config, shared, moves, taken: AtomicBool::new(false) }
+    pub(super) fn new(
+        config: SensorConfig,
+        shared: Shared,
+        moves: Arc<AtomicU64>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { config, shared, moves, stop, taken: AtomicBool::new(false) }
     }
 
     /// The next device that sends is looked at anew: it may be another.
