@@ -34,6 +34,20 @@ pub fn json(text: &str) -> String {
     shown
 }
 
+/// A TOML string of this text, as harmless.
+pub fn toml(text: &str) -> String {
+    let mut shown = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => shown.extend(['\\', c]),
+            c if is_deceptive(c) => shown.push_str(&format!("\\U{:08x}", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    shown.push('"');
+    shown
+}
+
 /// Controls, line and paragraph separators, and what has no width or changes the writing direction (Unicode
 /// Standard Annex 9).
 fn is_deceptive(c: char) -> bool {

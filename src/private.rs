@@ -118,9 +118,18 @@ impl NewFile {
         fs::rename(&self.partial, &self.path)?;
         self.whole = true;
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        match File::open(folder.unwrap_or(Path::new(".")))?.sync_all() {
-            // A file system that cannot.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        match File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()) {
+            // A file system that cannot, or a folder that is not for us to read.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput
+                        | io::ErrorKind::Unsupported
+                        | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                Ok(())
+            }
             synced => synced,
         }
     }

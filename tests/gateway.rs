@@ -31,6 +31,8 @@ mod others;
 mod passive;
 #[path = "gateway/private.rs"]
 mod private;
+#[path = "gateway/registry.rs"]
+mod registry;
 #[path = "gateway/reload.rs"]
 mod reload;
 mod support;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Address, Fit, Follow, SensorConfig};
+use crate::config::{Address, Fit, Follow, NamePattern, SensorConfig};
 use crate::heart_rate::BodySensorLocation;
 use crate::reading::SensorId;
 
@@ -102,12 +102,14 @@ impl Known {
         self.note_name(seen.name.as_deref());
     }
 
-    /// Whether `seen` is this device.
-    pub fn is(&self, seen: &Seen) -> bool {
-        let by_name = self.changes_address
-            && seen.changes_address()
-            && seen.name.as_ref().is_some_and(|name| self.names.contains(name));
-        self.address == seen.address || by_name
+    /// Whether `seen` is this device, of a sensor whose block has this `name`. One that changes its address is told
+    /// by what it is called, as far as its owner chose that: the GAP name of a model says nothing.
+    pub fn is(&self, seen: &Seen, name: Option<&NamePattern>) -> bool {
+        let is_called_so = |shown: &String| {
+            self.names.contains(shown) && name.is_some_and(|pattern| pattern.fit(shown).is_some())
+        };
+        let by_name = self.changes_address && seen.changes_address();
+        self.address == seen.address || by_name && seen.name.as_ref().is_some_and(is_called_so)
     }
 
     fn note_name(&mut self, name: Option<&str>) {
@@ -148,7 +150,10 @@ pub struct Identities<'a> {
 /// How strongly a device belongs to a sensor; the stronger is the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Claim {
-    Name(Fit),
+    Beginning(usize),
+    /// A name that it showed before.
+    Remembered(Fit),
+    Name,
     Kept,
     Address,
 }
@@ -159,7 +164,7 @@ impl Identities<'_> {
         let present = || devices.iter().filter(|seen| seen.is_present());
         let mine: Vec<&Seen> = present().filter(|seen| self.owner(seen) == Some(&sensor.id)).collect();
         let kept = self.kept(sensor);
-        let is_kept = |seen: &&&Seen| kept.is_some_and(|known| known.is(seen));
+        let is_kept = |seen: &&&Seen| kept.is_some_and(|known| known.is(seen, sensor.name.as_ref()));
         let those: Vec<&Seen> = match mine.iter().filter(is_kept).copied().collect::<Vec<_>>() {
             those if those.is_empty() => {
                 let stays = sensor.address.is_none() && sensor.follow == Follow::Same;
@@ -216,13 +221,19 @@ impl Identities<'_> {
             return (has_it || gave_it).then_some(Claim::Address);
         }
         let pattern = sensor.name.as_ref()?;
-        if sensor.follow == Follow::Same && self.kept(sensor).is_some_and(|known| known.is(seen)) {
+        if sensor.follow == Follow::Same
+            && self.kept(sensor).is_some_and(|known| known.is(seen, Some(pattern)))
+        {
             return Some(Claim::Kept);
         }
+        let shown = seen.name.as_ref().and_then(|name| pattern.fit(name)).map(|fit| match fit {
+            Fit::Beginning(bytes) => Claim::Beginning(bytes),
+            Fit::Whole => Claim::Name,
+        });
         // A device may have shown another name before its first link than after it.
         let known = [self.known, self.tried].map(|devices| devices.get(&sensor.id));
-        let known = known.into_iter().flatten().filter(|known| known.is(seen));
-        let names = known.flat_map(|known| &known.names).chain(&seen.name);
-        names.filter_map(|name| pattern.fit(name)).max().map(Claim::Name)
+        let known = known.into_iter().flatten().filter(|known| known.is(seen, Some(pattern)));
+        let remembered = known.flat_map(|known| &known.names).filter_map(|name| pattern.fit(name));
+        remembered.map(Claim::Remembered).max().max(shown)
     }
 }

@@ -92,6 +92,8 @@ pub enum Failure {
     Held,
     /// What BlueZ stored of the sensor's services is not so any more.
     StaleServices,
+    /// Another program is connecting to it.
+    Busy,
     /// The link was refused at once.
     Refused,
     /// It took too long.
@@ -218,6 +220,10 @@ impl Lifecycle {
                 self.say(Report::Absent(why));
                 self.then = Action::Wait(SEARCH_PAUSE);
                 Action::Disconnect
+            }
+            (_, Outcome::Failed(Failure::Busy)) => {
+                self.then = Action::Wait(SEARCH_PAUSE);
+                Action::Release
             }
             (Action::Disconnect | Action::Release | Action::Wait(_), _)
             | (Action::Forget | Action::BondAnew | Action::PowerCycle, _) => {

@@ -1,8 +1,10 @@
 //! What the gateway keeps of each sensor's device, in a file beside the queue, or inside where that place cannot be
 //! written (a mount point's): addresses do not leave it.
 
+mod file;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,11 +13,10 @@ use tracing::{error, warn};
 
 use super::identity::{Known, Seen};
 use crate::blocking;
-use crate::config::Address;
+use crate::config::{Address, SensorConfig};
 use crate::heart_rate::BodySensorLocation;
-use crate::private;
-use crate::queue::folder::SENSORS;
 use crate::reading::{BootId, SensorId};
+use file::{is_damage, newer, places, read, set_aside, write_to_first};
 
 /// The devices by sensor.
 pub type Devices = BTreeMap<SensorId, Known>;
@@ -31,7 +32,7 @@ pub struct MadeLink {
     /// The name on the bus of the bluetoothd that has it: no link outlives it.
     pub bluetoothd: String,
     /// What the kernel numbered while the link came up, and will not number so again in this boot: the link is
-    /// one of these. None where the kernel lists none.
+    /// one of these. Empty where the kernel lists none.
     #[serde(default)]
     pub connections: Vec<u64>,
 }
@@ -53,8 +54,8 @@ struct Kept {
     tried: Devices,
     /// The links that this gateway made and has not ended: one that a killed process left is still ours.
     links: BTreeMap<Address, MadeLink>,
-    /// The devices whose bond this gateway made.
-    bonds: BTreeSet<Address>,
+    /// The bonds that this gateway made, by adapter and device.
+    made_bonds: BTreeSet<(Address, Address)>,
 }
 
 /// What became of a sensor that took a device.
@@ -88,12 +89,10 @@ pub struct Registry {
 
 #[derive(Debug)]
 struct State {
-    /// Where it is written: in the first of them that can be. None where what is there could not be read: that
-    /// stays for whoever makes it readable.
-    places: Vec<PathBuf>,
+    queue_path: PathBuf,
+    /// Whether what is there could not be read: it stays for whoever makes it readable.
+    is_barred: bool,
     kept: Kept,
-    /// The links that this very process made.
-    made_here: BTreeSet<Address>,
     /// Whether the last writing failed: said once.
     unwritten: bool,
 }
@@ -103,17 +102,16 @@ impl Registry {
     /// be read is left alone; that is said, and each sensor then takes the device that its configuration names,
     /// as at the first start.
     pub fn open(queue_path: &Path) -> Self {
-        let mut places = places(queue_path).to_vec();
-        let mut newest = Kept::default();
-        for place in places.clone() {
+        let mut is_barred = false;
+        let mut newest = None;
+        for place in places(queue_path) {
             match read(&place) {
-                Ok(kept) if kept.turn >= newest.turn => newest = kept,
-                Ok(_older) => {}
+                Ok(kept) => newest = newer(newest, kept),
                 Err(found) => {
                     let what = match is_damage(&found) {
                         true => set_aside(&place),
                         false => {
-                            places.clear();
+                            is_barred = true;
                             "nothing is written meanwhile; make it readable and restart the gateway"
                                 .to_owned()
                         }
@@ -127,19 +125,18 @@ impl Registry {
                 }
             }
         }
-        Self::with(places, newest)
+        Self::with(queue_path, newest, is_barred)
     }
 
     /// The same for a command: one that cannot be read is left as it is.
     pub fn read(queue_path: &Path) -> io::Result<Self> {
-        let places = places(queue_path).to_vec();
-        let kept = places.iter().map(|place| read(place)).collect::<io::Result<Vec<_>>>()?;
-        let newest = kept.into_iter().max_by_key(|kept| kept.turn);
-        Ok(Self::with(places, newest.unwrap_or_default()))
+        let kept = places(queue_path).iter().try_fold(None, |newest, place| Ok(newer(newest, read(place)?)));
+        kept.map(|kept| Self::with(queue_path, kept, false))
     }
 
-    fn with(places: Vec<PathBuf>, kept: Kept) -> Self {
-        let state = State { places, kept, made_here: BTreeSet::new(), unwritten: false };
+    fn with(queue_path: &Path, kept: Option<Kept>, is_barred: bool) -> Self {
+        let (queue_path, kept) = (queue_path.to_owned(), kept.unwrap_or_default());
+        let state = State { queue_path, is_barred, kept, unwritten: false };
         Self { state: Arc::new(Mutex::new(state)), writing: Arc::default() }
     }
 
@@ -159,28 +156,33 @@ impl Registry {
         self.state().kept.devices.get(sensor).cloned()
     }
 
-    /// `seen` was connected to as the device of `sensor`: it may show another name from now on.
-    pub async fn try_device(&self, sensor: &SensorId, seen: &Seen) {
-        let (sensor, seen) = (sensor.clone(), seen.clone());
+    /// `seen` was connected to as the device of `sensor`: where that goes by the name, it may show another from now on.
+    pub async fn try_device(&self, sensor: &SensorConfig, seen: &Seen) {
+        let (id, name, seen) = (sensor.id.clone(), sensor.name.clone(), seen.clone());
+        if name.is_none() {
+            return;
+        }
         self.update_soon(move |kept| {
-            if kept.devices.get(&sensor).is_some_and(|known| known.is(&seen)) {
+            if kept.devices.get(&id).is_some_and(|known| known.is(&seen, name.as_ref())) {
                 return;
             }
-            match kept.tried.get_mut(&sensor).filter(|tried| tried.is(&seen)) {
+            match kept.tried.get_mut(&id).filter(|tried| tried.is(&seen, name.as_ref())) {
                 Some(tried) => tried.update(&seen),
-                None => _ = kept.tried.insert(sensor, Known::new(&seen)),
+                None => _ = kept.tried.insert(id, Known::new(&seen)),
             }
         })
         .await;
     }
 
     /// From now on the device of `sensor` is `seen`; durable on return, or that it is not was said.
-    pub async fn take(&self, sensor: &SensorId, seen: Seen, discovered: bool) -> Taken {
-        let sensor = sensor.clone();
+    pub async fn take(&self, sensor: &SensorConfig, seen: Seen, discovered: bool) -> Taken {
+        let (id, name) = (sensor.id.clone(), sensor.name.clone());
         self.update_soon(move |kept| {
-            let tried = kept.tried.remove(&sensor).filter(|tried| tried.is(&seen));
-            let before = kept.devices.remove(&sensor);
-            let is_other = before.as_ref().is_some_and(|known| !known.is(&seen));
+            let tried = kept.tried.remove(&id).filter(|tried| tried.is(&seen, name.as_ref()));
+            let before = kept.devices.remove(&id);
+            // Who let go of a device means another, though it be called the same.
+            let is_it = |known: &Known| known.is(&seen, name.as_ref().filter(|_| !known.released));
+            let is_other = before.as_ref().is_some_and(|known| !is_it(known));
             let mut known = before.filter(|_| !is_other).or(tried).unwrap_or_else(|| Known::new(&seen));
             known.update(&seen);
             known.begins_session |= is_other;
@@ -189,7 +191,7 @@ impl Registry {
             if discovered {
                 kept.make_room_for_discovered();
             }
-            kept.devices.insert(sensor, known);
+            kept.devices.insert(id, known);
             taken
         })
         .await
@@ -209,13 +211,12 @@ impl Registry {
     }
 
     /// The device of `sensor` was `before` and is `now`: it gave its address by bonding.
-    pub async fn follow(&self, sensor: &SensorId, before: Seen, now: Seen) {
-        let sensor = sensor.clone();
+    pub async fn follow(&self, sensor: &SensorConfig, before: Seen, now: Seen) {
+        let (id, name) = (sensor.id.clone(), sensor.name.clone());
         self.update_soon(move |kept| {
-            let known = kept.devices.get_mut(&sensor).filter(|known| known.is(&before));
-            known.into_iter().for_each(|known| known.update(&now));
-            let tried = kept.tried.get_mut(&sensor).filter(|tried| tried.is(&before));
-            tried.into_iter().for_each(|tried| tried.update(&now));
+            let known = [kept.devices.get_mut(&id), kept.tried.get_mut(&id)];
+            let those = known.into_iter().flatten().filter(|known| known.is(&before, name.as_ref()));
+            those.for_each(|known| known.update(&now));
         })
         .await;
     }
@@ -234,19 +235,13 @@ impl Registry {
     /// it makes now, and the connections that the kernel has now.
     pub fn has_link(&self, device: Address, now: &MadeLink) -> bool {
         let state = self.state();
-        let left = || {
-            let made = state.kept.links.get(&device);
-            made.is_some_and(|made| {
-                let stands = made.connections.iter().any(|made| now.connections.contains(made));
-                made.is_of_same_run(now) && (stands || made.connections.is_empty())
-            })
-        };
-        state.made_here.contains(&device) || left()
+        let made = state.kept.links.get(&device).filter(|made| made.is_of_same_run(now));
+        // All of them: some may have been made by others in the same moment, and that one be gone which was ours.
+        made.is_some_and(|made| made.connections.iter().all(|made| now.connections.contains(made)))
     }
 
     /// Notes that this gateway made a link.
     pub async fn note_link(&self, device: Address, link: MadeLink) {
-        self.state().made_here.insert(device);
         self.update_soon(move |kept| {
             kept.links.retain(|_, made| made.is_of_same_run(&link));
             kept.links.insert(device, link);
@@ -256,38 +251,44 @@ impl Registry {
 
     /// Notes that a link of this gateway's, if there was one, is over.
     pub async fn note_no_link(&self, device: Address) {
-        self.state().made_here.remove(&device);
         self.update_soon(move |kept| _ = kept.links.remove(&device)).await;
     }
 
-    /// Whether this gateway made the device's bond.
-    pub fn has_bond(&self, device: Address) -> bool {
-        self.state().kept.bonds.contains(&device)
+    /// Whether this gateway made the device's bond with the adapter.
+    pub fn has_bond(&self, adapter: Address, device: Address) -> bool {
+        self.state().kept.made_bonds.contains(&(adapter, device))
     }
 
-    /// Notes that this gateway made the device's bond, or that there is none of its own.
-    pub async fn note_bond(&self, device: Address, bonded: bool) {
+    /// Notes that this gateway made it, or that there is none of its own.
+    pub async fn note_bond(&self, adapter: Address, device: Address, bonded: bool) {
         self.update_soon(move |kept| match bonded {
-            true => kept.bonds.insert(device),
-            false => kept.bonds.remove(&device),
+            true => kept.made_bonds.insert((adapter, device)),
+            false => kept.made_bonds.remove(&(adapter, device)),
         })
         .await;
     }
 
-    /// Lets go of the device of `sensor`; whether there was one. Blocks on the disk.
-    pub fn release(&self, sensor: &SensorId) -> bool {
-        self.update(|kept| {
+    /// Lets go of the device of `sensor`; whether there was one. Blocks on the disk. An error says that it was
+    /// let go of until this process ends.
+    pub fn release(&self, sensor: &SensorId) -> io::Result<bool> {
+        let (released, written) = self.change(|kept| {
             let known = kept.devices.get_mut(sensor);
             known.is_some_and(|known| !std::mem::replace(&mut known.released, true))
-        })
+        });
+        written.map(|()| released)
     }
 
     /// Goes with the queue to another place. Blocks on the disk.
     pub fn move_to(&self, queue_path: &Path) {
-        let places = places(queue_path).to_vec();
-        let before = std::mem::replace(&mut self.state().places, places.clone());
-        if before != places {
-            self.write();
+        let moved = {
+            let mut state = self.state();
+            let moved = state.queue_path != queue_path;
+            state.is_barred &= !moved;
+            state.queue_path = queue_path.to_owned();
+            moved
+        };
+        if moved {
+            self.say_whether(&self.write());
         }
     }
 
@@ -300,32 +301,42 @@ impl Registry {
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> T {
+        let (result, written) = self.change(change);
+        self.say_whether(&written);
+        result
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> (T, io::Result<()>) {
         let (result, changed) = {
             let mut state = self.state();
             let before = state.kept.clone();
             let result = change(&mut state.kept);
             (result, state.kept != before || state.unwritten)
         };
-        if changed {
-            self.write();
-        }
-        result
+        (result, if changed { self.write() } else { Ok(()) })
     }
 
     /// Writes what is kept by then.
-    fn write(&self) {
+    fn write(&self) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (places, kept) = {
             let mut state = self.state();
+            if state.is_barred {
+                return Ok(());
+            }
             state.kept.turn += 1;
-            (state.places.clone(), state.kept.clone())
+            (places(&state.queue_path), state.kept.clone())
         };
-        let Some(written) = write_to_first(&places, &kept) else { return };
+        write_to_first(&places, &kept)
+    }
+
+    /// Says it, if that is new.
+    fn say_whether(&self, written: &io::Result<()>) {
         let was_unwritten = std::mem::replace(&mut self.state().unwritten, written.is_err());
         if let Err(error) = written
             && !was_unwritten
         {
-            let path = places[0].display();
+            let path = places(&self.state().queue_path)[0].display().to_string();
             warn!(%error, "which device each sensor is could not be written to {path}; held in memory meanwhile");
         }
     }
@@ -333,47 +344,4 @@ impl Registry {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Beside the queue's folder, and inside.
-fn places(queue_path: &Path) -> [PathBuf; 2] {
-    let mut name = queue_path.file_name().unwrap_or_default().to_owned();
-    name.push(".sensors");
-    [queue_path.with_file_name(name), queue_path.join(SENSORS)]
-}
-
-fn read(path: &Path) -> io::Result<Kept> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether the file was read and is none of ours, or half of one.
-fn is_damage(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-}
-
-/// Moves a damaged file away; says what became of it.
-fn set_aside(path: &Path) -> String {
-    let mut aside = path.to_owned().into_os_string();
-    aside.push(".damaged");
-    match std::fs::rename(path, &aside) {
-        Ok(()) => format!("the file was set aside as {}", Path::new(&aside).display()),
-        Err(failed) => format!("the file was not even moved away ({failed})"),
-    }
-}
-
-/// Where it can be written; the first failure where it cannot be anywhere, nothing where there is no place.
-fn write_to_first(places: &[PathBuf], kept: &Kept) -> Option<io::Result<()>> {
-    let mut results = places.iter().map(|place| write(place, kept));
-    let first = results.next()?;
-    Some(first.or_else(|failed| results.find_map(Result::ok).ok_or(failed)))
-}
-
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    let mut file = private::NewFile::create(path)?;
-    file.write_all(&serde_json::to_vec_pretty(kept)?)?;
-    file.finish()
 }

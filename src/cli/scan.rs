@@ -64,6 +64,7 @@ pub async fn scan(args: ScanArgs) -> Result<ExitCode, Failure> {
 fn print_blocks(found: &[Nearby]) {
     let mut ids = BTreeSet::new();
     let mut addresses = BTreeSet::new();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
     for device in found.iter().filter(|device| device.heart_rate) {
         // Others may have heard it too.
         if !addresses.insert(device.address) {
@@ -82,12 +83,12 @@ fn print_blocks(found: &[Nearby]) {
         println!("\n[[sensor]]\nid = \"{id}\"");
         match (device.changes_address, name) {
             (false, _) => println!("address = \"{}\"  # {shown}", device.address),
-            (true, "") => {
-                println!("# It changes its address and shows no name: nothing stays to know it by.")
+            // One that ends so would be a beginning.
+            (true, name) if name.is_empty() || name.ends_with('*') || !names.insert(name) => {
+                println!("# It changes its address, and has no name that tells it: give it one of its own.");
             }
             (true, name) => {
-                let quoted = printable::json(&serde_json::Value::from(name).to_string());
-                println!("name = {quoted}  # it changes its address every few minutes");
+                println!("name = {}  # it changes its address every few minutes", printable::toml(name));
             }
         }
     }

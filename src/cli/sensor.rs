@@ -90,16 +90,15 @@ fn ask(
         answer?;
         return Ok(());
     }
-    let folder = queue_path.parent().unwrap_or(Path::new("/"));
-    let _acting = ActingAs::owner_of(folder)
-        .map_err(|error| format!("no gateway has run yet: {}: {error}", folder.display()))?;
+    let _acting = ActingAs::owner_of(queue_path)
+        .map_err(|error| format!("no gateway has run yet: {}: {error}", queue_path.display()))?;
     // A gateway that starts meanwhile waits, and reads what was changed.
     let _alone = match Folder::take_existing(queue_path) {
         Err(error @ QueueError::InUse(_)) => return Err(error.into()),
         taken => taken.ok(),
     };
     let registry = Registry::read(queue_path).map_err(|error| {
-        format!("which device each sensor is cannot be read: {error}; the next start sets it aside")
+        format!("which device each sensor is cannot be read: {error}; the log of the next start says what becomes of it")
     })?;
     let sensors = Sensors { registry, states: watch::channel(Default::default()).1 };
     for reply in sensors.answer(&request) {

@@ -27,8 +27,9 @@ impl Sensors {
                 devices.into_iter().map(Reply::Sensor).chain([Reply::Done(count)]).collect()
             }
             SensorRequest::Forget(sensor) => vec![match self.registry.release(sensor) {
-                true => Reply::Done(1),
-                false => Reply::Failed(format!(
+                Ok(true) => Reply::Done(1),
+                Err(error) => Reply::Failed(format!("it could not be written down: {error}")),
+                Ok(false) => Reply::Failed(format!(
                     "no device is kept of a sensor `{sensor}` (`hr-gatewayd sensor list` shows of which one is)"
                 )),
             }],

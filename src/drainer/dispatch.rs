@@ -169,6 +169,10 @@ impl Dispatcher {
             self.fetching = Some(self.given_back);
             return Step::Fetch(fetch_items);
         }
+        if newest_first && self.fetching.is_some() {
+            // What comes is newer than what waits.
+            return Step::Wait(None);
+        }
         let mut wake = None;
         let mut wait_until = |at: Duration| wake = Some(wake.map_or(at, |earlier: Duration| earlier.min(at)));
         if let Some((records, since)) = self.suspects.next(self.accepted_calls) {
@@ -178,6 +182,7 @@ impl Dispatcher {
         }
         let mut batch = Batch::default();
         let mut bytes = 0;
+        let mut fits = None;
         let mut index = 0;
         while index < self.waiting.len() && batch.records.len() < BATCH_RECORDS_MAX {
             let next = &self.waiting[index];
@@ -190,9 +195,11 @@ impl Dispatcher {
                 break;
             }
             // What was fetched together is sent together where it can be: it then leaves the queue as it lies there.
-            let is_next_fetch = batch.tries.last().is_some_and(|last| last.fetch != next.tries.fetch);
-            if is_next_fetch && bytes + self.bytes_of_fetch_at(index) > bytes_max {
-                break;
+            if fits != Some(next.tries.fetch) {
+                if bytes > 0 && bytes + self.bytes_of_fetch_at(index) > bytes_max {
+                    break;
+                }
+                fits = Some(next.tries.fetch);
             }
             let shard = self.pacer.shard(&next.record.sensor);
             if let Err(until) = self.hold.admit(shard, now) {

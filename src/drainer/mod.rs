@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ use crate::queue::QueueError;
 use crate::queue::handle::Handle;
 use crate::queue::sequence_set::SequenceSet;
 use batch::{Limits, Record, pack};
-use dispatch::{Batch, Dispatcher, Step};
+use dispatch::{Dispatcher, Step};
 use settle::{CallError, EntryVerdict, ErrorClass, Settlement, Transition, advice, on_the_way};
 
 /// Where records go. Implemented by Kinesis, the directory, and the scripts of the tests.
@@ -88,7 +88,7 @@ impl Drainer {
         let mut in_flight = FuturesUnordered::new();
         // The queue's thread works while calls are made.
         let mut fetching = FuturesUnordered::new();
-        let mut removing = FuturesUnordered::new();
+        let mut leaving = FuturesUnordered::new();
         let mut leave_at = None;
         loop {
             self.view.rounds.fetch_add(1, Ordering::Relaxed);
@@ -116,8 +116,9 @@ impl Drainer {
                     until.map_or(ROUND_MAX, |at| at.saturating_sub(started.elapsed()).min(ROUND_MAX))
                 }
             };
-            let is_settled = in_flight.is_empty() && removing.is_empty();
-            if leave_at.is_some_and(|at| is_settled || at <= started.elapsed()) {
+            if leave_at.is_some_and(|at| in_flight.is_empty() || at <= started.elapsed()) {
+                // What was answered leaves the queue, or it would be sent again.
+                while leaving.try_next().await?.is_some() {}
                 return Ok(());
             }
             // In this order, so that a simulated history is the same each time it is run.
@@ -125,13 +126,18 @@ impl Drainer {
                 biased;
                 () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(started.elapsed() + SETTLE_MAX),
                 Some((batch, answer)) = in_flight.next(), if !in_flight.is_empty() => {
-                    let accepted = self.settle(&mut dispatcher, batch, answer, started.elapsed()).await?;
+                    let Settlement { accepted, refused, transition } =
+                        dispatcher.handle_answer(batch, answer, started.elapsed());
                     if !accepted.is_empty() {
-                        removing.push(self.remove(accepted));
+                        leaving.push(self.leave(accepted, None));
                     }
+                    if let Some((sequences, reason)) = refused {
+                        leaving.push(self.leave(sequences, Some(reason)));
+                    }
+                    transition.into_iter().for_each(|transition| self.report(transition));
                 }
-                Some(removed) = removing.next(), if !removing.is_empty() => {
-                    dispatcher.forget(&removed?);
+                Some(left) = leaving.next(), if !leaving.is_empty() => {
+                    dispatcher.forget(&left?);
                     // A removal that ends a full queue adds gap records, and rings nobody.
                     if self.queue.depth() > dispatcher.claimed().count() {
                         dispatcher.handle_appended();
@@ -142,7 +148,11 @@ impl Drainer {
                     dispatcher.handle_fetched(records, exhausted, started.elapsed());
                 }
                 () = self.queue.rung() => dispatcher.handle_appended(),
-                () = tokio::time::sleep(wake) => {}
+                () = tokio::time::sleep(wake) => {
+                    if wake == ROUND_MAX {
+                        self.queue.write_deferred().await?;
+                    }
+                }
             }
         }
     }
@@ -157,36 +167,25 @@ impl Drainer {
         packed.await
     }
 
-    /// What was accepted has left the queue.
-    async fn remove(&self, accepted: SequenceSet) -> Result<SequenceSet, QueueError> {
-        self.queue.remove(accepted.clone()).await?;
-        self.note_accepted(accepted.count());
-        Ok(accepted)
-    }
-
-    /// Returns what is to leave the queue.
-    async fn settle(
+    /// Has what was accepted, or refused for that reason, leave the queue.
+    async fn leave(
         &self,
-        dispatcher: &mut Dispatcher,
-        batch: Batch,
-        answer: Result<Vec<EntryVerdict>, CallError>,
-        now: Duration,
+        sequences: SequenceSet,
+        refused: Option<String>,
     ) -> Result<SequenceSet, QueueError> {
-        let Settlement { accepted, refused, transition } = dispatcher.handle_answer(batch, answer, now);
-        if let Some((sequences, reason)) = refused {
-            error!(
-                error_class = ErrorClass::Poison.as_str(),
-                readings = sequences.count(),
-                reason,
-                "the sink refuses a reading for good; kept aside (see `hr-gatewayd queue dead-letters`)"
-            );
-            self.queue.dead_letter(sequences.clone(), reason).await?;
-            dispatcher.forget(&sequences);
-        }
-        if let Some(transition) = transition {
-            self.report(transition);
-        }
-        Ok(accepted)
+        let Some(reason) = refused else {
+            self.queue.remove(sequences.clone()).await?;
+            self.note_accepted(sequences.count());
+            return Ok(sequences);
+        };
+        error!(
+            error_class = ErrorClass::Poison.as_str(),
+            readings = sequences.count(),
+            reason,
+            "the sink refuses a reading for good; kept aside (see `hr-gatewayd queue dead-letters`)"
+        );
+        self.queue.dead_letter(sequences.clone(), reason).await?;
+        Ok(sequences)
     }
 
     fn note_accepted(&self, items: u64) {

@@ -171,7 +171,9 @@ impl ReadingQueue for DurableQueue {
             cursor = match order {
                 DrainOrder::OldestFirst => {
                     let Some((first, items)) = self.segment_from(sequence)? else { break };
-                    known.note(first, &items);
+                    if !deferred.sequences.contains(first) {
+                        known.note(first, &items);
+                    }
                     let end = items.last().map_or(sequence, |last| last.sequence);
                     peeked
                         .extend(items.into_iter().filter(|i| i.sequence >= sequence && wanted(i)).take(room));
@@ -179,7 +181,9 @@ impl ReadingQueue for DurableQueue {
                 }
                 DrainOrder::NewestFirst => {
                     let Some((first, items)) = self.segment_until(sequence)? else { break };
-                    known.note(first, &items);
+                    if !deferred.sequences.contains(first) {
+                        known.note(first, &items);
+                    }
                     let new_to_old = items.into_iter().rev();
                     peeked.extend(new_to_old.filter(|i| i.sequence <= sequence && wanted(i)).take(room));
                     first.checked_sub(1).and_then(|next| claimed.last_absent_until(next))
@@ -276,13 +280,13 @@ impl ReadingQueue for DurableQueue {
     }
 
     fn begin_audit(&self) {
-        self.lock().walk = Some(Walk::default());
+        self.lock().walk = Some(Walk::begin());
     }
 
     fn step_audit(&self) -> Result<Option<(Ledger, Counts)>, QueueError> {
         let mut state = self.lock();
         self.apply_deferred(&mut state)?;
-        let mut walk = state.walk.take().unwrap_or_default();
+        let mut walk = state.walk.take().unwrap_or_else(Walk::begin);
         if self.step(&mut walk)? {
             return Ok(Some((state.ledger.clone(), walk.into_counts())));
         }
@@ -303,13 +307,18 @@ impl ReadingQueue for DurableQueue {
         self.sync_store()
     }
 
+    fn write_deferred(&self) -> Result<(), QueueError> {
+        self.apply_deferred(&mut self.lock())
+    }
+
     fn sync(&self) -> Result<(), QueueError> {
+        self.write_deferred()?;
         self.sync_store()
     }
 
     fn close(&self) -> Result<(), QueueError> {
-        self.apply_deferred(&mut self.lock())?;
-        self.write_unwritten()?;
+        self.lock().walk = None;
+        self.write_what_waits()?;
         self.sync_store()?;
         match &mut self.lock().witness {
             Some(witness) => witness.close().map_err(storage("close its witness")),

@@ -137,6 +137,11 @@ impl Handle {
         self.call(move |queue| queue.remove(&accepted)).await
     }
 
+    /// [`ReadingQueue::write_deferred`].
+    pub async fn write_deferred(&self) -> Result<(), QueueError> {
+        self.call(|queue| queue.write_deferred()).await
+    }
+
     /// [`ReadingQueue::dead_letter`].
     pub async fn dead_letter(&self, refused: SequenceSet, reason: String) -> Result<(), QueueError> {
         self.call(move |queue| queue.dead_letter(&refused, &reason)).await

@@ -119,6 +119,11 @@ pub trait ReadingQueue: Send + Sync {
     /// Keeps the anchor of a boot. **Durable on return.**
     fn add_anchor(&self, anchor: Anchor) -> Result<(), QueueError>;
 
+    /// Writes what waits for the next append, as nothing else goes on. Not durable by that.
+    fn write_deferred(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
     /// Makes all that was done so far durable.
     fn sync(&self) -> Result<(), QueueError>;
 

@@ -37,7 +37,7 @@ impl SequenceSet {
         let (start, end) = range.into_inner();
         let from = self.ranges.partition_point(|(_, last)| *last < start);
         let to = self.ranges.partition_point(|(first, _)| *first <= end);
-        if from >= to {
+        if start > end || from >= to {
             return;
         }
         let (first, last) = (self.ranges[from].0, self.ranges[to - 1].1);

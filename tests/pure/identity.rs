@@ -181,6 +181,28 @@ fn a_device_that_changes_its_address_is_known_by_its_full_name() {
 }
 
 #[test]
+fn a_model_s_own_name_tells_no_device_that_changes_its_address() {
+    let mut gateway = Gateway::of(&[named("anna", "Anna's watch")]);
+    gateway.keep("anna", &seen(PRIVATE[0], "Anna's watch"));
+    // As BlueZ shows it after a link.
+    let renamed = seen(PRIVATE[0], "Venu 3");
+    gateway.known("anna").update(&renamed);
+    assert_is(&gateway.choose("anna", &[renamed]), PRIVATE[0]);
+    assert_eq!(gateway.choose("anna", &[seen(PRIVATE[1], "Venu 3")]), Choice::Nothing, "a visitor's");
+    assert_is(&gateway.choose("anna", &[seen(PRIVATE[1], "Anna's watch")]), PRIVATE[1]);
+}
+
+#[test]
+fn a_name_that_is_shown_comes_before_one_that_was_shown_once() {
+    let mut gateway = Gateway::of(&[named("adi", "H10"), named("ben", "Polar H10 A1B2")]);
+    // Adi's block met Ben's strap before its whole name showed, and nothing came of it.
+    gateway.tried.insert("adi".parse().unwrap(), Known::new(&seen(B, "H10")));
+    let strap = seen(B, "Polar H10 A1B2");
+    assert_is(&gateway.choose("ben", std::slice::from_ref(&strap)), B);
+    assert_eq!(gateway.choose("adi", &[strap]), Choice::Nothing);
+}
+
+#[test]
 fn an_address_is_one_device_though_others_of_its_name_change_theirs() {
     let mut gateway = Gateway::of(&[addressed("alice", PRIVATE[0]), addressed("bob", PRIVATE[1])]);
     let twins = [seen(PRIVATE[0], "Forerunner 255"), seen(PRIVATE[1], "Forerunner 255")];

@@ -18,6 +18,11 @@ enum Step {
     Append(u8, u16),
     /// Removes a share of what is queued: every nth, beginning at one.
     Remove(u8, u8),
+    /// Some readings come and go, as when nothing waits.
+    Live(u8, u16),
+    /// What was removed last is removed once more.
+    RemoveAgain,
+    Audit,
     DeadLetter(u8),
     Requeue(u8),
     Drop(u8),
@@ -28,6 +33,9 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0u8..4, 1u16..300).prop_map(|(sensor, count)| Step::Append(sensor, count)),
         4 => (1u8..5, any::<u8>()).prop_map(|(every, from)| Step::Remove(every, from)),
+        6 => (0u8..4, 1u16..9).prop_map(|(sensor, count)| Step::Live(sensor, count)),
+        1 => Just(Step::RemoveAgain),
+        1 => Just(Step::Audit),
         1 => any::<u8>().prop_map(Step::DeadLetter),
         1 => any::<u8>().prop_map(Step::Requeue),
         1 => any::<u8>().prop_map(Step::Drop),
@@ -58,8 +66,25 @@ fn play(steps: Vec<Step>, capacity: Capacity) -> Result<(), TestCaseError> {
     let mut store = open();
     let model = ModelQueue::new(capacity, gateway(), Epoch(0));
     let mut second = 0;
+    let mut removed = SequenceSet::default();
     for step in steps {
         match step {
+            Step::Live(name, count) => {
+                let batch: Vec<Observation> =
+                    (0..u64::from(count)).map(|n| reading(&format!("s{name}"), second + n)).collect();
+                second += u64::from(count);
+                prop_assert_eq!(store.append(&batch).unwrap(), model.append(&batch).unwrap());
+                let newest =
+                    store.peek(DrainOrder::NewestFirst, &SequenceSet::default(), batch.len()).unwrap();
+                removed = newest.iter().map(|item| item.sequence).collect();
+                store.remove(&removed).unwrap();
+                model.remove(&removed).unwrap();
+            }
+            Step::RemoveAgain => {
+                store.remove(&removed).unwrap();
+                model.remove(&removed).unwrap();
+            }
+            Step::Audit => prop_assert_eq!(audit(&store).unwrap(), audit(&model).unwrap()),
             Step::Append(name, count) => {
                 let name = format!("s{name}");
                 let batch: Vec<Observation> =
@@ -71,6 +96,7 @@ fn play(steps: Vec<Step>, capacity: Capacity) -> Result<(), TestCaseError> {
                 let chosen = some_of(&model, every, from);
                 store.remove(&chosen).unwrap();
                 model.remove(&chosen).unwrap();
+                removed = chosen;
             }
             Step::DeadLetter(from) => {
                 let chosen = some_of(&model, 50, from);
@@ -108,8 +134,8 @@ fn play(steps: Vec<Step>, capacity: Capacity) -> Result<(), TestCaseError> {
             );
         }
         prop_assert!(store.dead_letters(0, 1_000).unwrap() == model.dead_letters(0, 1_000).unwrap());
-        prop_assert_eq!(audit(&store).unwrap(), audit(&model).unwrap());
     }
+    prop_assert_eq!(audit(&store).unwrap(), audit(&model).unwrap());
     prop_assert!(status(&store).unwrap().balances);
     Ok(())
 }

@@ -42,6 +42,8 @@ pub(super) struct Link {
     is_ours: bool,
     /// Whether another program took the notifications.
     is_held: bool,
+    /// The adapter's address, which it keeps.
+    adapter_address: Address,
     registry: Registry,
     run: Run,
 }
@@ -59,13 +61,14 @@ impl Link {
         session: &Session,
         sensor: SensorId,
         seen: Seen,
+        adapter_address: Address,
         registry: Registry,
         run: Run,
     ) -> bluer::Result<Self> {
         let adapter = session.adapter(&seen.adapter)?;
         let device = adapter.device(bluer::Address(seen.object.0))?;
         let (values, is_ours, is_held) = (None, false, false);
-        Ok(Self { sensor, seen, adapter, device, values, is_ours, is_held, registry, run })
+        Ok(Self { sensor, seen, adapter, device, values, is_ours, is_held, adapter_address, registry, run })
     }
 
     pub(super) async fn connect(&mut self, radio: &Radio) -> Result<(), Failure> {
@@ -73,30 +76,35 @@ impl Link {
         let _permit = radio.connect(self.adapter.name(), failed).await;
         if !self.seen.is_paired {
             // A bond that it has later may be somebody else's.
-            self.registry.note_bond(self.seen.address, false).await;
+            self.registry.note_bond(self.adapter_address, self.seen.address, false).await;
         }
-        let before = self.made(kernel::connections(self.adapter.name()));
-        // One that is up and not of our making is another program's.
-        match within(CALL_TIMEOUT, self.device.is_connected()).await? {
-            true => self.is_ours = self.registry.has_link(self.seen.object, &before),
-            false => self.make(&before.connections).await?,
+        let is_up = within(CALL_TIMEOUT, self.device.is_connected()).await?;
+        if is_up {
+            let now = self.made(kernel::connections(self.adapter.name()));
+            self.is_ours = self.registry.has_link(self.seen.object, &now);
+        } else {
+            self.registry.note_no_link(self.seen.object).await;
+            self.make().await?;
         }
         within(SERVICES_TIMEOUT, self.device.services()).await?;
         Ok(())
     }
 
-    /// Makes the link, where the kernel has the connections `before`.
-    async fn make(&mut self, before: &[u64]) -> Result<(), Failure> {
-        self.registry.note_no_link(self.seen.object).await;
+    async fn make(&mut self) -> Result<(), Failure> {
+        let before = kernel::connections(self.adapter.name());
+        // BlueZ answers that it connected where another program was faster.
+        if within(CALL_TIMEOUT, self.device.is_connected()).await? {
+            return Ok(());
+        }
         let begun = Instant::now();
         // To be called off from now on, should this take too long or be given up.
         self.is_ours = true;
         match timeout(CONNECT_TIMEOUT, self.device.connect()).await.map_err(|_elapsed| Failure::Timeout)? {
             Ok(()) => {}
-            // Another program is at it, or was faster: whatever comes of it is its link.
+            // Another program is at it: whatever comes of it is its link.
             Err(error) if matches!(error.kind, ErrorKind::InProgress | ErrorKind::AlreadyConnected) => {
                 self.is_ours = false;
-                return Err(Failure::Other);
+                return Err(Failure::Busy);
             }
             Err(error) => {
                 return Err(match refused(&error) {
@@ -133,7 +141,7 @@ impl Link {
         let address = Address(within(CALL_TIMEOUT, self.device.remote_address()).await?.0);
         let bonded = Seen { address, is_paired: true, ..self.seen.clone() };
         let before = std::mem::replace(&mut self.seen, bonded);
-        self.registry.note_bond(address, true).await;
+        self.registry.note_bond(self.adapter_address, address, true).await;
         task.note_address(&before, &self.seen).await;
         info!(sensor = %self.sensor, "bonded with the sensor");
         Ok(())
@@ -187,7 +195,7 @@ impl Link {
     /// Has BlueZ forget the device: not one that somebody has a link to, nor a bond, unless it is ours and
     /// `with_bond` asks for it.
     pub(super) async fn forget(&mut self, with_bond: bool) -> Result<(), Failure> {
-        let is_ours = with_bond && self.registry.has_bond(self.seen.address);
+        let is_ours = with_bond && self.registry.has_bond(self.adapter_address, self.seen.address);
         let is_paired = within(CALL_TIMEOUT, self.device.is_paired()).await?;
         if is_paired && !is_ours || within(CALL_TIMEOUT, self.device.is_connected()).await? {
             return Ok(());
@@ -199,7 +207,7 @@ impl Link {
             false => info!(sensor = %self.sensor, "having BlueZ forget the sensor, to begin anew"),
         }
         within(CALL_TIMEOUT, self.adapter.remove_device(self.device.address())).await?;
-        self.registry.note_bond(self.seen.address, false).await;
+        self.registry.note_bond(self.adapter_address, self.seen.address, false).await;
         Ok(())
     }
 }

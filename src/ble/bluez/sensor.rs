@@ -221,7 +221,9 @@ impl Sensor {
             };
             let (id, registry) = (self.task.config.id.clone(), self.task.shared.registry.clone());
             let run = Run { boot: self.task.now().boot, bluetoothd: attached.bluetoothd.clone() };
-            let link = Link::new(&attached.session, id, seen.clone(), registry, run);
+            let of_adapter = objects.adapters.iter().find(|adapter| adapter.name == seen.adapter);
+            let adapter = of_adapter.ok_or(Failure::Other)?.address;
+            let link = Link::new(&attached.session, id, seen.clone(), adapter, registry, run);
             self.link = Some(link.map_err(|_| Failure::Other)?);
             return Ok(());
         }
@@ -235,7 +237,7 @@ impl Sensor {
         let shared = &self.task.shared;
         let connected = link.connect(&shared.radio).await;
         if connected.is_ok() {
-            shared.registry.try_device(self.task.sensor(), &link.seen).await;
+            shared.registry.try_device(&self.task.config, &link.seen).await;
         }
         if connected == Err(Failure::Refused) {
             let (adapter, links) =

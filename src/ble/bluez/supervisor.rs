@@ -189,7 +189,10 @@ impl BluezSource {
                 .iter()
                 .any(|seen| Some(seen.address) == child.config.address && identities.owner(seen).is_some());
             let keep = match child.discovered {
-                Some(_) => wanted.bluetooth.discover && !is_configured,
+                Some(_) => {
+                    let has_block = wanted.sensors.iter().any(|sensor| sensor.id == *id);
+                    wanted.bluetooth.discover && !is_configured && !has_block
+                }
                 None => wanted.sensors.contains(&child.config),
             };
             if !keep {

@@ -146,7 +146,7 @@ impl Task {
     /// How long to listen for others, once `seen` was heard by one of so many adapters.
     pub(super) fn settle(&self, seen: &Seen, adapters: usize) -> Duration {
         let known = self.shared.registry.device(self.sensor());
-        let is_kept = known.is_some_and(|known| !known.released && known.is(seen));
+        let is_kept = known.is_some_and(|known| !known.released && known.is(seen, self.config.name.as_ref()));
         match (self.config.address.is_some() || is_kept, adapters) {
             (false, _) => LISTEN,
             (true, 0..=1) => Duration::ZERO,
@@ -177,7 +177,7 @@ impl Task {
         if self.taken.swap(true, Ordering::Relaxed) {
             return;
         }
-        let taken = self.shared.registry.take(self.sensor(), seen.clone(), !self.is_configured()).await;
+        let taken = self.shared.registry.take(&self.config, seen.clone(), !self.is_configured()).await;
         if taken.replaced {
             warn!(
                 sensor = %self.sensor(),
@@ -191,7 +191,7 @@ impl Task {
 
     /// The device was `before` and is `now`: it gave its address by bonding.
     pub(super) async fn note_address(&self, before: &Seen, now: &Seen) {
-        self.shared.registry.follow(self.sensor(), before.clone(), now.clone()).await;
+        self.shared.registry.follow(&self.config, before.clone(), now.clone()).await;
     }
 
     /// Hands an event to the ingest; whether there is one.

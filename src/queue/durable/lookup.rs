@@ -1,7 +1,9 @@
 //! Finding segments by the sequences in them.
 
+use std::time::{Duration, Instant};
+
 use super::layout::{segment_key, sequence_of};
-use super::{DurableQueue, SEAL_ITEMS};
+use super::{DurableQueue, SEAL_ITEMS, State};
 use crate::queue::segment::SegmentError;
 use crate::queue::sequence_set::SequenceSet;
 use crate::queue::sled::{Store, Value};
@@ -11,16 +13,32 @@ use crate::reading::Item;
 /// Segments that one step of an audit reads: some milliseconds, in which nothing else is done.
 const AUDIT_SEGMENTS: usize = 100;
 
+/// An audit whose next step does not come in this time was given up.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
+
 /// An audit under way. What is taken out or put back before its cursor is counted as it happens, so that
 /// its counts are those of one moment, the last step's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Walk {
     /// Items below it are counted.
     cursor: u64,
     counts: Counts,
+    stepped_at: Instant,
+}
+
+impl State {
+    /// Whether an audit goes on; one that was given up ends here.
+    pub(super) fn is_walked(&mut self) -> bool {
+        self.walk.take_if(|walk| walk.stepped_at.elapsed() > GIVEN_UP_AFTER);
+        self.walk.is_some()
+    }
 }
 
 impl Walk {
+    pub(super) fn begin() -> Self {
+        Self { cursor: 0, counts: Counts::default(), stepped_at: Instant::now() }
+    }
+
     fn count(&mut self, items: &[Item]) {
         let from = self.cursor;
         items.iter().filter(|item| item.sequence >= from).for_each(|item| self.counts.add(item));
@@ -107,6 +125,7 @@ impl DurableQueue {
     /// Goes on with `walk`; returns whether that was all.
     pub(super) fn step(&self, walk: &mut Walk) -> Result<bool, QueueError> {
         // Sealing may have merged what was counted with what was not.
+        walk.stepped_at = Instant::now();
         let Some((key, items)) = self.segment_from(walk.cursor)? else { return Ok(true) };
         walk.count(&items);
         let mut later = self.store.range(segment_key(key + 1)..=segment_key(u64::MAX));

@@ -23,7 +23,7 @@ impl DurableQueue {
         let mut next = accepted.first_at_or_after(0);
         while let Some(first) = next {
             // An audit counts what leaves item by item.
-            let covered = state.peeked.is_covered(first, accepted).filter(|_| state.walk.is_none());
+            let covered = state.peeked.is_covered(first, accepted).filter(|_| !state.is_walked());
             let last = match covered {
                 Some(last) => {
                     let summary = state.peeked.take(first);

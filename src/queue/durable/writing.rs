@@ -102,9 +102,14 @@ impl DurableQueue {
         state.stored_next = state.meta.next_sequence;
     }
 
-    /// Writes what was counted while the disk was too full, if it takes this little.
-    pub(super) fn write_unwritten(&self) -> Result<(), QueueError> {
-        if self.lock().unwritten.is_empty() || self.store.free_bytes()? < CLOSING_BYTES {
+    /// Writes what was deferred, and what was counted while the disk was too full, if it takes this little: what is
+    /// not written is sent again.
+    pub(super) fn write_what_waits(&self) -> Result<(), QueueError> {
+        let waits = {
+            let state = self.lock();
+            !state.unwritten.is_empty() || !state.deferred.sequences.is_empty()
+        };
+        if !waits || self.store.free_bytes()? < CLOSING_BYTES {
             return Ok(());
         }
         self.write(|queue, state, writes| {
