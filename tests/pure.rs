@@ -4,6 +4,8 @@
 mod adapters;
 #[path = "pure/advertised.rs"]
 mod advertised;
+#[path = "pure/any.rs"]
+mod any;
 #[path = "pure/calls.rs"]
 mod calls;
 #[path = "pure/capacity.rs"]

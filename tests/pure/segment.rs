@@ -5,45 +5,10 @@ use hr_gateway::queue::segment::{SegmentCodec, SegmentError};
 use hr_gateway::reading::{Body, BootId, Gap, GapReason, Item, Measurement, Mode, Moment, SensorState};
 use proptest::prelude::*;
 
+use crate::any::{any_body, any_moment};
 use crate::support::{in_tree, sensor};
 
 const KEY: &[u8] = b"q\0\0\0\0\0\0\0\x01";
-
-fn any_moment() -> impl Strategy<Value = Moment> {
-    (0u128..3, any::<u64>(), any::<i64>(), any::<bool>()).prop_map(
-        |(boot, boottime_ms, wall_ms, synchronized)| Moment {
-            boot: BootId(boot),
-            boottime_ms,
-            wall_ms,
-            synchronized,
-        },
-    )
-}
-
-fn any_body() -> impl Strategy<Value = Body> {
-    let rr = proptest::collection::vec(any::<u16>().prop_map(RrInterval), 0..5);
-    let values = (any::<u16>(), any::<Option<bool>>(), any::<Option<u16>>(), rr).prop_map(
-        |(heart_rate, sensor_contact, energy_expended_kj, rr_intervals)| HeartRateMeasurement {
-            heart_rate,
-            sensor_contact,
-            energy_expended_kj,
-            rr_intervals,
-        },
-    );
-    let location = || (0u8..9).prop_map(BodySensorLocation::from_value);
-    let mode = prop_oneof![Just(Mode::Notification), Just(Mode::Advertisement)];
-    let measurement = (values, location(), mode)
-        .prop_map(|(values, location, mode)| Body::Measurement(Measurement { values, location, mode }));
-    let state = (any::<Option<u8>>(), any::<Option<i16>>(), location()).prop_map(
-        |(battery_percent, rssi_dbm, location)| {
-            Body::State(SensorState { battery_percent, rssi_dbm, location })
-        },
-    );
-    let gap = (any_moment(), any::<u64>()).prop_map(|(start, readings_lost)| {
-        Body::Gap(Gap { reason: GapReason::Evicted, start, readings_lost })
-    });
-    prop_oneof![4 => measurement, 1 => gap, 1 => state]
-}
 
 fn any_items() -> impl Strategy<Value = Vec<Item>> {
     let item = (1u64..1000, 0u8..4, any::<u64>(), any_moment(), any_body());

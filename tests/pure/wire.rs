@@ -8,6 +8,7 @@ use hr_gateway::reading::{
 use hr_gateway::wire::{Envelope, LineWriter, Timestamp, WireRecord, write_line};
 use proptest::prelude::*;
 
+use crate::any::{any_body, any_moment};
 use crate::support::{envelope, moment, sensor};
 
 fn line_of(body: Body) -> String {
@@ -171,45 +172,15 @@ fn a_reading_taken_after_the_clock_was_set_is_not_corrected_by_what_was_known_be
 
 /// Sensors, sessions and origins that change from line to line; days too.
 fn any_item() -> impl Strategy<Value = Item> {
-    let rr = proptest::collection::vec(any::<u16>().prop_map(RrInterval), 0..5);
-    let location = || (0u8..9).prop_map(BodySensorLocation::from_value);
-    let moment = || {
-        (0u128..3, 0u64..1 << 40, any::<i64>(), any::<bool>()).prop_map(
-            |(boot, boottime_ms, wall_ms, synchronized)| Moment {
-                boot: BootId(boot),
-                boottime_ms,
-                wall_ms,
-                synchronized,
-            },
-        )
-    };
-    let values = (any::<u16>(), any::<Option<bool>>(), any::<Option<u16>>(), rr).prop_map(
-        |(heart_rate, sensor_contact, energy_expended_kj, rr_intervals)| HeartRateMeasurement {
-            heart_rate,
-            sensor_contact,
-            energy_expended_kj,
-            rr_intervals,
+    (0u64..40, 0u8..3, 0u64..40, any_moment(), any_body()).prop_map(
+        |(sequence, name, session, taken, body)| Item {
+            sequence,
+            sensor: sensor(&format!("s{name}")),
+            session,
+            taken,
+            body,
         },
-    );
-    let mode = prop_oneof![Just(Mode::Notification), Just(Mode::Advertisement)];
-    let measurement = (values, location(), mode)
-        .prop_map(|(values, location, mode)| Body::Measurement(Measurement { values, location, mode }));
-    let state = (any::<Option<u8>>(), any::<Option<i16>>(), location()).prop_map(
-        |(battery_percent, rssi_dbm, location)| {
-            Body::State(SensorState { battery_percent, rssi_dbm, location })
-        },
-    );
-    let gap = (0..GapReason::ALL.len(), moment(), 0u64..3).prop_map(|(reason, start, readings_lost)| {
-        Body::Gap(Gap { reason: GapReason::ALL[reason], start, readings_lost })
-    });
-    let body = prop_oneof![4 => measurement, 1 => state, 1 => gap];
-    (0u64..40, 0u8..3, 0u64..40, moment(), body).prop_map(|(sequence, name, session, taken, body)| Item {
-        sequence,
-        sensor: sensor(&format!("s{name}")),
-        session,
-        taken,
-        body,
-    })
+    )
 }
 
 proptest! {
