@@ -73,8 +73,8 @@ impl SegmentCodec {
     /// The items in `value`, which stood under `key`.
     pub fn decode(&self, key: &[u8], value: &[u8]) -> Result<Vec<Item>, SegmentError> {
         let (&version, rest) = value.split_first().ok_or(SegmentError::Damaged)?;
-        let body: SegmentBody = match version {
-            VERSION_PLAIN => postcard::from_bytes(rest).map_err(|_| SegmentError::Damaged)?,
+        let items = match version {
+            VERSION_PLAIN => items_in(rest),
             VERSION_SEALED => {
                 let secret = self.key.as_ref().ok_or(SegmentError::KeyMissing)?;
                 let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SegmentError::Damaged)?;
@@ -89,11 +89,11 @@ impl SegmentCodec {
                         false => SegmentError::KeyWrong,
                     })?;
                 self.key_is_right.store(true, Ordering::Relaxed);
-                postcard::from_bytes(body).map_err(|_| SegmentError::Damaged)?
+                items_in(body)
             }
             newer => return Err(SegmentError::Newer(newer)),
         };
-        body.into_items().ok_or(SegmentError::Damaged)
+        items.ok_or(SegmentError::Damaged)
     }
 }
 
@@ -120,7 +120,7 @@ pub(super) fn random_bytes(out: &mut [u8]) {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct SegmentBody {
     boots: Vec<BootId>,
     sensors: Vec<SensorId>,
@@ -238,45 +238,53 @@ impl SegmentBody {
         }
         body
     }
+}
 
-    fn into_items(self) -> Option<Vec<Item>> {
-        let mut before = Before::default();
-        let mut items = Vec::with_capacity(self.items.len());
-        for stored in self.items {
-            let start = match &stored.body {
-                StoredBody::Gap { start, .. } => Some(load_moment(&self.boots, start, &mut before)?),
-                _ => None,
-            };
-            let taken = load_moment(&self.boots, &stored.taken, &mut before)?;
-            before.sequence = before.sequence.checked_add(stored.sequence_step)?;
-            before.session = before.session.wrapping_add(stored.session_step as u64);
-            items.push(Item {
-                sequence: before.sequence,
-                sensor: self.sensors.get(stored.sensor as usize)?.clone(),
-                session: before.session,
-                taken,
-                body: match stored.body {
-                    StoredBody::Measurement(values) => Body::Measurement(values.into_values().into()),
-                    StoredBody::MeasurementAt { location, is_advertised, values } => {
-                        Body::Measurement(Measurement {
-                            values: values.into_values(),
-                            location: location.and_then(BodySensorLocation::from_value),
-                            mode: if is_advertised { Mode::Advertisement } else { Mode::Notification },
-                        })
-                    }
-                    StoredBody::State { battery_percent, rssi_dbm, location } => Body::State(SensorState {
-                        battery_percent,
-                        rssi_dbm,
-                        location: location.and_then(BodySensorLocation::from_value),
-                    }),
-                    StoredBody::Gap { reason, readings_lost, .. } => {
-                        Body::Gap(Gap { reason, start: start?, readings_lost })
-                    }
-                },
-            });
-        }
-        (!items.is_empty()).then_some(items)
+/// The items in the bytes of a [`SegmentBody`], one by one: the whole of it would be as large again.
+fn items_in(body: &[u8]) -> Option<Vec<Item>> {
+    let (boots, rest) = postcard::take_from_bytes::<Vec<BootId>>(body).ok()?;
+    let (sensors, rest) = postcard::take_from_bytes::<Vec<SensorId>>(rest).ok()?;
+    let (count, mut rest) = postcard::take_from_bytes::<usize>(rest).ok()?;
+    let mut before = Before::default();
+    // An item has more than one byte.
+    let mut items = Vec::with_capacity(count.min(rest.len()));
+    for _ in 0..count {
+        let (stored, after) = postcard::take_from_bytes::<StoredItem>(rest).ok()?;
+        rest = after;
+        let start = match &stored.body {
+            StoredBody::Gap { start, .. } => Some(load_moment(&boots, start, &mut before)?),
+            _ => None,
+        };
+        let taken = load_moment(&boots, &stored.taken, &mut before)?;
+        before.sequence = before.sequence.checked_add(stored.sequence_step)?;
+        before.session = before.session.wrapping_add(stored.session_step as u64);
+        items.push(Item {
+            sequence: before.sequence,
+            sensor: sensors.get(stored.sensor as usize)?.clone(),
+            session: before.session,
+            taken,
+            body: load_body(stored.body, start)?,
+        });
     }
+    (!items.is_empty()).then_some(items)
+}
+
+fn load_body(stored: StoredBody, start: Option<Moment>) -> Option<Body> {
+    let location = |value: Option<u8>| value.and_then(BodySensorLocation::from_value);
+    Some(match stored {
+        StoredBody::Measurement(values) => Body::Measurement(values.into_values().into()),
+        StoredBody::MeasurementAt { location: at, is_advertised, values } => Body::Measurement(Measurement {
+            values: values.into_values(),
+            location: location(at),
+            mode: if is_advertised { Mode::Advertisement } else { Mode::Notification },
+        }),
+        StoredBody::State { battery_percent, rssi_dbm, location: at } => {
+            Body::State(SensorState { battery_percent, rssi_dbm, location: location(at) })
+        }
+        StoredBody::Gap { reason, readings_lost, .. } => {
+            Body::Gap(Gap { reason, start: start?, readings_lost })
+        }
+    })
 }
 
 fn store_moment(boots: &mut Vec<BootId>, moment: &Moment, before: &mut Before) -> StoredMoment {

@@ -37,7 +37,10 @@ fn json_keeps_its_meaning_and_loses_what_could_steer_a_terminal() {
 fn a_name_is_a_toml_string_that_reads_as_the_name() {
     for name in ["TICKR 12", "a\"b\\c", "\u{1b}[31m\r\n\t", "\u{202e}\u{e0041}\u{200b}😀", ""] {
         let written = printable::toml(name);
-        assert!(written.chars().all(|c| !c.is_control() && c != '\u{202e}' && c != '\u{e0041}'), "{written:?}");
+        assert!(
+            written.chars().all(|c| !c.is_control() && c != '\u{202e}' && c != '\u{e0041}'),
+            "{written:?}"
+        );
         let read = Figment::from(Toml::string(&format!("name = {written}"))).extract_inner::<String>("name");
         assert_eq!(read.as_deref(), Ok(name));
     }
