@@ -177,8 +177,10 @@ fn live() {
         let mut total_s = 0.0;
         for (name, (ran, switches)) in process.by_thread() {
             let (ran_before, switches_before) = before.get(&name).copied().unwrap_or_default();
-            let day_s = (ran - ran_before) as f64 / 1e9 / 100.0 * 86_400.0;
-            println!("  {name}: {day_s:.0} CPU s a day, {} switches/s", (switches - switches_before) / 100);
+            // Those of a thread that ended are gone.
+            let day_s = ran.saturating_sub(ran_before) as f64 / 1e9 / 100.0 * 86_400.0;
+            let switches = switches.saturating_sub(switches_before);
+            println!("  {name}: {day_s:.0} CPU s a day, {} switches/s", switches / 100);
             total_s += day_s;
         }
         println!("  in all {total_s:.0} CPU s a day");
