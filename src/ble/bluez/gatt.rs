@@ -7,6 +7,7 @@ use bluer::gatt::remote::Characteristic;
 use bluer::{Device, Uuid, UuidExt};
 
 use super::call::{CALL_TIMEOUT, within};
+use crate::ble::lifecycle::Failure;
 use crate::heart_rate::BodySensorLocation;
 
 /// Longest that a device's services may take to be known.
@@ -29,6 +30,16 @@ pub(super) async fn characteristic(device: &Device, assigned: u16) -> bluer::Res
         }
     }
     Ok(None)
+}
+
+/// Whether the device answers at all, as far as it has something to be asked for.
+pub(super) async fn answers(device: &Device) -> bool {
+    for assigned in [BATTERY_LEVEL, BODY_SENSOR_LOCATION, MANUFACTURER_NAME, MODEL_NUMBER] {
+        if let Ok(Some(found)) = within(SERVICES_TIMEOUT, characteristic(device, assigned)).await {
+            return within(CALL_TIMEOUT, found.read()).await != Err(Failure::Timeout);
+        }
+    }
+    true
 }
 
 /// What a sensor says of itself, beside its heart rates.

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::agent::Bonds;
 use super::call::{CALL_TIMEOUT, refused, within};
-use super::gatt::{HEART_RATE_MEASUREMENT, SERVICES_TIMEOUT, characteristic};
+use super::gatt::{HEART_RATE_MEASUREMENT, SERVICES_TIMEOUT, answers, characteristic};
 use super::kernel;
 use super::radio::Radio;
 use super::task::Task;
@@ -150,6 +150,13 @@ impl Link {
     pub(super) async fn subscribe(&mut self, bonds: &Bonds) -> Result<(), Failure> {
         // The old one first: beside it, a new one would not reach the sensor.
         if let Some(old) = self.values.take() {
+            // A sensor that answers nothing would leave bluetoothd with an end and a beginning to wait for, and when
+            // the link is then closed bluetoothd aborts (5.66: an assertion in `disable_ccc_callback`), and with it
+            // everybody's links.
+            if !answers(&self.device).await {
+                self.values = Some(old);
+                return Err(Failure::Timeout);
+            }
             old.end().await;
         }
         let measurement = characteristic(&self.device, HEART_RATE_MEASUREMENT);
