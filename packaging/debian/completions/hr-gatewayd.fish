@@ -33,7 +33,6 @@ complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "scan" -d 'S
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "check" -d 'Show the effective configuration, and where each value came from'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "queue" -d 'Look into the queue of a stopped or running gateway, and mend it'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "sensor" -d 'Show which device each sensor is, and let go of one'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand run" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand run" -s h -l help -d 'Print help'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l replay -d 'Play a recording (CSV: `offset_s,heart_rate_bpm`, or `rr_ms`) and end with it' -r -F
@@ -54,16 +53,15 @@ complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand scan" -s h -l he
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand check" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand check" -l online -d 'Also try the adapter, the clock, the disk, the credentials and the stream'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand check" -s h -l help -d 'Print help'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -l path -d 'The queue\'s folder, instead of the configured one' -r -F
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -s h -l help -d 'Print help'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -f -a "status" -d 'The ledger, by sensor. Exit code 1 if it does not balance'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -f -a "export" -d 'Write every queued item to a file or stdout; takes nothing out'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -f -a "dead-letters" -d 'List what the sink refused for good, and why'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -f -a "requeue" -d 'Put dead letters back into the queue'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -f -a "drop" -d 'Discard dead letters for good (counted as evicted)'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -f -a "recover" -d 'Take back what can be read of a damaged store that was set aside, under the old ids, each once'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover" -l path -d 'The queue\'s folder, instead of the configured one' -r -F
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover" -s h -l help -d 'Print help'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover" -f -a "status" -d 'The ledger, by sensor. Exit code 1 if it does not balance'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover" -f -a "export" -d 'Write every queued item to a file or stdout; takes nothing out'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover" -f -a "dead-letters" -d 'List what the sink refused for good, and why'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover" -f -a "requeue" -d 'Put dead letters back into the queue'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover" -f -a "drop" -d 'Discard dead letters for good (counted as evicted)'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and not __fish_seen_subcommand_from status export dead-letters requeue drop recover" -f -a "recover" -d 'Take back what can be read of a damaged store that was set aside, under the old ids, each once'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from status" -l path -d 'The queue\'s folder, instead of the configured one' -r -F
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from status" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from status" -l json -d 'Print JSON'
@@ -90,38 +88,12 @@ complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fis
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from recover" -l path -d 'The queue\'s folder, instead of the configured one' -r -F
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from recover" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from recover" -s h -l help -d 'Print help'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "status" -d 'The ledger, by sensor. Exit code 1 if it does not balance'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "export" -d 'Write every queued item to a file or stdout; takes nothing out'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "dead-letters" -d 'List what the sink refused for good, and why'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "requeue" -d 'Put dead letters back into the queue'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "drop" -d 'Discard dead letters for good (counted as evicted)'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "recover" -d 'Take back what can be read of a damaged store that was set aside, under the old ids, each once'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and not __fish_seen_subcommand_from list forget help" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and not __fish_seen_subcommand_from list forget help" -s h -l help -d 'Print help'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and not __fish_seen_subcommand_from list forget help" -f -a "list" -d 'Which device each sensor is, and whether readings flow'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and not __fish_seen_subcommand_from list forget help" -f -a "forget" -d 'Let go of a sensor\'s device: the next one that its block names takes its place, in a new session'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and not __fish_seen_subcommand_from list forget help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and not __fish_seen_subcommand_from list forget" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and not __fish_seen_subcommand_from list forget" -s h -l help -d 'Print help'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and not __fish_seen_subcommand_from list forget" -f -a "list" -d 'Which device each sensor is, and whether readings flow'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and not __fish_seen_subcommand_from list forget" -f -a "forget" -d 'Let go of a sensor\'s device: the next one that its block names takes its place, in a new session'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and __fish_seen_subcommand_from list" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and __fish_seen_subcommand_from forget" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and __fish_seen_subcommand_from forget" -s h -l help -d 'Print help'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and __fish_seen_subcommand_from help" -f -a "list" -d 'Which device each sensor is, and whether readings flow'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and __fish_seen_subcommand_from help" -f -a "forget" -d 'Let go of a sensor\'s device: the next one that its block names takes its place, in a new session'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand sensor; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and not __fish_seen_subcommand_from run demo scan check queue sensor help" -f -a "run" -d 'Run the gateway: what the systemd unit does'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and not __fish_seen_subcommand_from run demo scan check queue sensor help" -f -a "demo" -d 'Run the main job with a simulated watch: no Bluetooth, no account'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and not __fish_seen_subcommand_from run demo scan check queue sensor help" -f -a "scan" -d 'Show Bluetooth devices nearby'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and not __fish_seen_subcommand_from run demo scan check queue sensor help" -f -a "check" -d 'Show the effective configuration, and where each value came from'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and not __fish_seen_subcommand_from run demo scan check queue sensor help" -f -a "queue" -d 'Look into the queue of a stopped or running gateway, and mend it'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and not __fish_seen_subcommand_from run demo scan check queue sensor help" -f -a "sensor" -d 'Show which device each sensor is, and let go of one'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and not __fish_seen_subcommand_from run demo scan check queue sensor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "status" -d 'The ledger, by sensor. Exit code 1 if it does not balance'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "export" -d 'Write every queued item to a file or stdout; takes nothing out'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "dead-letters" -d 'List what the sink refused for good, and why'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "requeue" -d 'Put dead letters back into the queue'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "drop" -d 'Discard dead letters for good (counted as evicted)'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "recover" -d 'Take back what can be read of a damaged store that was set aside, under the old ids, each once'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and __fish_seen_subcommand_from sensor" -f -a "list" -d 'Which device each sensor is, and whether readings flow'
-complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand help; and __fish_seen_subcommand_from sensor" -f -a "forget" -d 'Let go of a sensor\'s device: the next one that its block names takes its place, in a new session'
