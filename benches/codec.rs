@@ -13,7 +13,7 @@ use hr_gateway::heart_rate::{HeartRateMeasurement, RrInterval};
 use hr_gateway::queue::ReadingQueue;
 use hr_gateway::queue::segment::SegmentCodec;
 use hr_gateway::reading::{Body, Epoch, Item};
-use hr_gateway::wire::write_line;
+use hr_gateway::wire::LineWriter;
 use support::draining::open;
 use support::{measurement, moment, reading, sensor};
 
@@ -29,11 +29,12 @@ fn per_reading(criterion: &mut Criterion) {
     group.bench_function("parse", |b| b.iter(|| HeartRateMeasurement::parse(black_box(&payload))));
     let envelope = support::envelope("living-room", Epoch(1));
     let one = item(48_151);
-    let mut line = Vec::with_capacity(512);
+    // As the drainer does: one after the other.
+    let (mut lines, mut line) = (LineWriter::new(&envelope), Vec::with_capacity(512));
     group.bench_function("wire line", |b| {
         b.iter(|| {
             line.clear();
-            write_line(black_box(&one), &envelope, &mut line);
+            lines.write(black_box(&one), &mut line);
         });
     });
     let items: Vec<Item> = (1..=500).map(item).collect();
