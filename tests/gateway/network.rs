@@ -65,7 +65,7 @@ fn authority() -> String {
 
 fn kinesis() -> (FakeKinesis, SocketAddr) {
     let fake = FakeKinesis::start(Options::default());
-    let address = fake.endpoint().trim_start_matches("http://").parse().unwrap();
+    let address = fake.address();
     (fake, address)
 }
 

@@ -29,11 +29,13 @@ pub struct Options {
     pub limited: bool,
     /// Keep the lines (tests), or only count sequences (benches).
     pub keep_lines: bool,
+    /// The lines are in the records of another program, as that one frames them.
+    pub foreign: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shards: 1, limited: false, keep_lines: true }
+        Self { shards: 1, limited: false, keep_lines: true, foreign: false }
     }
 }
 
@@ -123,6 +125,10 @@ impl FakeKinesis {
 
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -346,7 +352,7 @@ impl State {
         let lines = data.split_inclusive(|byte| *byte == b'\n');
         for (index, line) in lines.enumerate() {
             assert!(index < 500, "a record has at most 500 lines");
-            assert_eq!(line.last(), Some(&b'\n'), "a line ends in a newline");
+            assert!(options.foreign || line.last() == Some(&b'\n'), "a line ends in a newline");
             let sequence = sequence_of(line);
             if seen.counts.len() <= sequence {
                 seen.counts.resize(sequence + 1, 0);
@@ -360,11 +366,12 @@ impl State {
     }
 }
 
-/// The number after `"sequence":`, without parsing the whole line.
+/// The number after `"sequence":`, also where the quotes are escaped, without parsing the whole line.
 fn sequence_of(line: &[u8]) -> usize {
-    const NAME: &[u8] = b"\"sequence\":";
+    const NAME: &[u8] = b"\"sequence";
     let at = line.windows(NAME.len()).position(|window| window == NAME).expect("a line has a sequence");
-    let digits = line[at + NAME.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+    let value = line[at + NAME.len()..].iter().skip_while(|byte| !byte.is_ascii_digit());
+    let digits = value.take_while(|byte| byte.is_ascii_digit());
     digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
 }
 

@@ -2,9 +2,10 @@
 //! only what must hold at any speed: nothing lost, nothing twice.
 //!
 //! `cargo bench --bench gateway` runs all; `cargo bench --bench gateway -- backlog live` some of
-//! `backlog shard failures outage month live`.
+//! `backlog shard failures outage month live`. `benches/beside.sh` runs the loads through another shipper too.
 
-#[path = "../tests/support/mod.rs"]
+mod beside;
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use hr_gateway::reading::{Body, Content, Observation};
 use support::daemon::{Daemon, configure};
 use support::draining::open;
 use support::fake_kinesis::{FakeKinesis, Fault, Options};
+use support::middlebox::Middlebox;
 use support::process::Process;
 use support::{reading, wait_for};
 
@@ -24,7 +26,7 @@ const NO_BUS: &str = "unix:path=/nonexistent";
 
 /// What is in a queue.
 #[derive(Clone, Copy)]
-struct Load {
+pub struct Load {
     name: &'static str,
     sensors: u64,
     /// With skin contact and an RR-Interval each, as straps send them.
@@ -46,6 +48,9 @@ impl Load {
         Observation { content: Content::Body(Body::Measurement(measurement)), ..reading }
     }
 }
+
+/// In a full backlog.
+const BACKLOG: u64 = 500_000;
 
 fn fill(folder: &Path, readings: u64, load: Load) {
     let queue = open(&folder.join("queue"));
@@ -79,13 +84,22 @@ fn assert_once(fake: &FakeKinesis, readings: u64) {
     });
 }
 
-fn wait_accepted(fake: &FakeKinesis, readings: u64) {
-    wait_for("all accepted", LONG, || {
-        fake.seen(|seen| seen.counts.len() as u64 > readings && !seen.counts[1..].contains(&0)).then_some(())
-    });
+fn has_accepted(fake: &FakeKinesis, readings: u64) -> bool {
+    fake.seen(|seen| seen.counts.len() as u64 > readings && !seen.counts[1..].contains(&0))
 }
 
-fn drain(name: &str, readings: u64, load: Load, options: Options, failure_rate: f64) {
+fn wait_accepted(fake: &FakeKinesis, readings: u64) {
+    wait_for("all accepted", LONG, || has_accepted(fake, readings).then_some(()));
+}
+
+/// What a backlog came to.
+struct Drained {
+    readings_per_s: f64,
+    cpu_s_per_million: f64,
+    peak_mib: f64,
+}
+
+fn drain(name: &str, readings: u64, load: Load, options: Options, failure_rate: f64) -> Drained {
     let fake = FakeKinesis::start(Options { keep_lines: false, ..options });
     fake.fail_entries(failure_rate, 1);
     let folder = configured(&fake);
@@ -114,13 +128,18 @@ fn drain(name: &str, readings: u64, load: Load, options: Options, failure_rate: 
             seen.rejected_entries,
             seen.rejected_entries as f64 * 100.0 / entries as f64,
         );
-    });
+        Drained {
+            readings_per_s: readings as f64 / seconds,
+            cpu_s_per_million: cpu * 1e6 / readings as f64,
+            peak_mib: peak,
+        }
+    })
 }
 
 fn backlog() {
     for load in [ONE, TEN] {
         for _ in 0..3 {
-            drain("without shard limits", 500_000, load, Options::default(), 0.0);
+            drain("without shard limits", BACKLOG, load, Options::default(), 0.0);
         }
     }
 }
@@ -132,10 +151,12 @@ fn shard() {
 }
 
 /// The demo as the load: `sensors` simulated watches at `speed` Hz.
-fn demo(fake: &FakeKinesis, sensors: u64, speed: &str, length: &str) -> std::process::Child {
+fn demo(endpoint: &str, sensors: u64, speed: &str, length: &str) -> std::process::Child {
     support::daemon::command(Path::new("/nonexistent"), NO_BUS)
         .args(["demo", "--quiet", "--sensors", &sensors.to_string(), "--speed", speed, "--for", length])
-        .args(["--kinesis-endpoint", &fake.endpoint()])
+        .args(["--kinesis-endpoint", endpoint])
+        // That of the TLS in between.
+        .env("AWS_CA_BUNDLE", support::in_tree("tests/tls/ca.pem"))
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
@@ -144,7 +165,7 @@ fn demo(fake: &FakeKinesis, sensors: u64, speed: &str, length: &str) -> std::pro
 
 fn outage() {
     let fake = FakeKinesis::start(Options { keep_lines: false, ..Options::default() });
-    let mut child = demo(&fake, 1, "10", "75s");
+    let mut child = demo(&fake.endpoint(), 1, "10", "75s");
     std::thread::sleep(Duration::from_secs(5));
     fake.set_down(true);
     std::thread::sleep(Duration::from_secs(60));
@@ -160,35 +181,69 @@ fn outage() {
     assert_once(&fake, readings);
 }
 
+/// What a process costs while readings come at 1 Hz.
+struct Living {
+    rss_mib: f64,
+    pss_mib: f64,
+    written_kib_per_reading: f64,
+    cpu_s_per_day: f64,
+}
+
+/// So long a live load is looked at, after `SETTLED`.
+const LIVE: Duration = Duration::from_secs(100);
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Looks at a process that has just been started. Prints what each of its threads costs.
+fn watch(pid: u32, sensors: u64) -> Living {
+    std::thread::sleep(SETTLED);
+    let process = Process::of(pid);
+    let (written, before) = (process.written_kib(), process.by_thread());
+    std::thread::sleep(LIVE);
+    let mut cpu_s_per_day = 0.0;
+    for (name, (ran, switches)) in process.by_thread() {
+        let (ran_before, switches_before) = before.get(&name).copied().unwrap_or_default();
+        // Those of a thread that ended are gone.
+        let share = Duration::from_nanos(ran.saturating_sub(ran_before)).as_secs_f64() / LIVE.as_secs_f64();
+        let switches = switches.saturating_sub(switches_before) / LIVE.as_secs();
+        println!("  {name}: {:.0} CPU s a day, {switches} switches/s", share * 86_400.0);
+        cpu_s_per_day += share * 86_400.0;
+    }
+    let readings = LIVE.as_secs_f64() * sensors as f64;
+    let living = Living {
+        rss_mib: process.rss_mib(),
+        pss_mib: process.pss_mib(),
+        written_kib_per_reading: (process.written_kib() - written) / readings,
+        cpu_s_per_day,
+    };
+    println!(
+        "  in all {cpu_s_per_day:.0} CPU s a day, {:.1} MiB resident (PSS {:.1}), {:.1} KiB written a reading",
+        living.rss_mib, living.pss_mib, living.written_kib_per_reading
+    );
+    living
+}
+
+/// Our daemon, with TLS or without.
+fn live_with(sensors: u64, tls: bool) -> Living {
+    let fake = FakeKinesis::start(Options::default());
+    let in_between = tls.then(|| Middlebox::tls("valid", fake.address()));
+    let endpoint = in_between.as_ref().map_or_else(
+        || fake.endpoint(),
+        |in_between| format!("https://localhost:{}", in_between.address.port()),
+    );
+    println!("{sensors} at 1 Hz, {}:", if tls { "TLS" } else { "plain HTTP" });
+    let mut child = demo(&endpoint, sensors, "1", "120s");
+    let living = watch(child.id(), sensors);
+    assert!(child.wait().unwrap().success());
+    let mut delays: Vec<i64> = fake.seen(|seen| seen.delays_ms.clone());
+    delays.sort_unstable();
+    let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
+    println!("  notification to accepted, of {}: p50 {} ms, p99 {} ms", delays.len(), at(0.5), at(0.99));
+    living
+}
+
 fn live() {
-    for sensors in [1, 10] {
-        let fake = FakeKinesis::start(Options { keep_lines: true, ..Options::default() });
-        let mut child = demo(&fake, sensors, "1", "120s");
-        std::thread::sleep(Duration::from_secs(10));
-        let process = Process::of(child.id());
-        let (written, before) = (process.written_kib(), process.by_thread());
-        std::thread::sleep(Duration::from_secs(100));
-        println!(
-            "{sensors} at 1 Hz: {:.1} MiB resident (PSS {:.1}), {:.1} KiB written a reading",
-            process.rss_mib(),
-            process.pss_mib(),
-            (process.written_kib() - written) / 100.0 / sensors as f64
-        );
-        let mut total_s = 0.0;
-        for (name, (ran, switches)) in process.by_thread() {
-            let (ran_before, switches_before) = before.get(&name).copied().unwrap_or_default();
-            // Those of a thread that ended are gone.
-            let day_s = ran.saturating_sub(ran_before) as f64 / 1e9 / 100.0 * 86_400.0;
-            let switches = switches.saturating_sub(switches_before);
-            println!("  {name}: {day_s:.0} CPU s a day, {} switches/s", switches / 100);
-            total_s += day_s;
-        }
-        println!("  in all {total_s:.0} CPU s a day");
-        assert!(child.wait().unwrap().success());
-        let mut delays: Vec<i64> = fake.seen(|seen| seen.delays_ms.clone());
-        delays.sort_unstable();
-        let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
-        println!("  notification to accepted, of {}: p50 {} ms, p99 {} ms", delays.len(), at(0.5), at(0.99));
+    for (sensors, tls) in [(1, false), (1, true), (10, false)] {
+        live_with(sensors, tls);
     }
 }
 
@@ -246,11 +301,14 @@ fn main() {
     let all: [(&str, fn()); 6] = [
         ("backlog", backlog),
         ("shard", shard),
-        ("failures", || drain("20 % of entries failing", 200_000, ONE, Options::default(), 0.2)),
+        ("failures", || _ = drain("20 % of entries failing", 200_000, ONE, Options::default(), 0.2)),
         ("outage", outage),
         ("live", live),
         ("month", month),
     ];
+    if wanted == ["beside"] {
+        return beside::beside();
+    }
     for (name, run) in all {
         if wanted.is_empty() || wanted.iter().any(|want| want == name) {
             run();
