@@ -7,13 +7,14 @@
 //! Durations and sizes are written for people: `"5s"`, `"64 MiB"`. Each module owns the meaning of its
 //! section; here the sections are declared in one place so that the whole file can be read at once.
 
-mod key_file;
 mod layers;
 mod mistakes;
 mod paths;
+mod secret_file;
 mod validate;
 mod values;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub struct Config {
     pub kinesis: KinesisConfig,
     /// Draining into a directory instead.
     pub directory: DirectoryConfig,
+    /// The live page and the metrics.
+    pub page: PageConfig,
     /// What the daemon says of itself.
     pub log: LogConfig,
 }
@@ -223,6 +226,18 @@ pub struct DirectoryConfig {
     pub path: Option<PathBuf>,
     /// A file that has grown to this is closed and the next begun.
     pub file_size_max: Size,
+}
+
+/// `[page]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PageConfig {
+    /// Where to listen: `127.0.0.1:8180`; setting it turns the page on.
+    pub listen: Option<SocketAddr>,
+    /// File with the password that the page asks for; needed where others can reach it.
+    pub password_file: Option<PathBuf>,
+    /// Whether the metrics have heart rates.
+    pub metrics_heart_rates: bool,
 }
 
 /// `[log]`

@@ -1,4 +1,4 @@
-//! The commands about the queue and the sensors, on a stopped or a running gateway.
+//! The commands about the queue, the sensors and the whole, on a stopped or a running gateway.
 //!
 //! sled lets one process open a store, so the running daemon answers for it on a Unix socket beside
 //! the store (which only its user and root reach): one request as a line of JSON, answered by lines of
@@ -16,9 +16,11 @@ use serde::{Deserialize, Serialize};
 
 pub use execute::execute;
 pub use sensors::Sensors;
-pub use server::Server;
+pub use server::{Parts, Server};
 
 use crate::ble::identity::Known;
+use crate::live::Heard;
+use crate::overview::Overview;
 use crate::queue::{self, QueueError};
 use crate::reading::SensorId;
 
@@ -30,6 +32,18 @@ pub enum Request {
     Queue(QueueRequest),
     /// Of its sensors.
     Sensors(SensorRequest),
+    /// Of the whole, while it runs.
+    Gateway(GatewayRequest),
+}
+
+/// What is asked of a running gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatewayRequest {
+    /// How it is.
+    Status,
+    /// What is heard from now on, of one sensor or of all, until the asker leaves.
+    Tail(Option<SensorId>),
 }
 
 /// What is asked of the queue.
@@ -109,6 +123,12 @@ pub enum Reply {
     },
     /// To [`SensorRequest::List`].
     Sensor(SensorDevice),
+    /// To [`GatewayRequest::Status`].
+    Overview(Box<Overview>),
+    /// To [`GatewayRequest::Tail`].
+    Heard(Heard),
+    /// So many records were not passed on: the asker was too slow.
+    Missed(u64),
     /// So many of so many are done.
     Progress(u64, u64),
     /// It is done; so many items were concerned.

@@ -5,7 +5,9 @@
 //! | source (one child per sensor) | the links | it is told to |
 //! | ingest | the append side of the queue | its channel is closed and empty |
 //! | drainer | the remove side and the sink | its token is cancelled; it settles what is in flight, if the sink answers soon |
-//! | control | the socket of `hr-gatewayd queue` and `sensor` | last |
+//! | control | the socket of `hr-gatewayd status`, `tail`, `queue` and `sensor` | last |
+//! | copy | the directory beside Kinesis | the drainer is gone and nothing waits |
+//! | page | the listener of the live page and the metrics | last |
 //! | heartbeat | the clock, the status line, the watchdog, the ledger's log line | last |
 //!
 //! Stopping goes downstream, source first, under one deadline. Of it ingest and the queue's closing have
@@ -19,7 +21,6 @@
 mod clock_watch;
 mod heartbeat;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,18 +34,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::ble::registry::Registry;
-use crate::ble::{EVENTS_MAX, NotificationSource, SourceView};
+use crate::ble::{EVENTS_MAX, NotificationSource, SensorViews, SourceView};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::control::{Sensors, Server};
+use crate::control::{Parts, Sensors, Server};
 use crate::drainer::batch::Limits;
+use crate::drainer::copy::Copier;
 use crate::drainer::settle::CallError;
 use crate::drainer::{Drainer, DrainerView, RecordSink};
 use crate::ingest::{Ingest, Inlet};
+use crate::live::Live;
+use crate::overview::Looker;
+use crate::page::{Page, Password};
 use crate::queue::QueueError;
 use crate::queue::handle::Handle;
 use crate::queue::rescued::Rescuer;
-use crate::reading::{GapReason, SensorId};
+use crate::reading::GapReason;
 use crate::service_manager;
 use heartbeat::Heartbeat;
 
@@ -67,11 +72,19 @@ pub struct Gateway {
     pub queue_went_back: bool,
     /// Where it is drained to; without one, readings wait.
     pub sink: Option<Arc<dyn RecordSink>>,
+    /// What copies what the sink accepts, if that is wanted.
+    pub copier: Option<Copier>,
     /// The machine's clocks.
     pub clock: SystemClock,
-    /// The socket for `hr-gatewayd queue` and `sensor`, if wanted, what reads damaged stores for it, and which
+    /// What is heard just now: told of it.
+    pub live: Live,
+    /// When the process began, since boot.
+    pub started: Duration,
+    /// The socket for the commands that ask a running gateway, if wanted, what reads damaged stores for it, and which
     /// device each sensor is.
     pub control: Option<(PathBuf, Rescuer, Registry)>,
+    /// The password of the page, if there is one.
+    pub page_password: Option<Password>,
     /// The file that its user writes: named where something is missing.
     pub config_path: PathBuf,
 }
@@ -82,15 +95,16 @@ pub struct Source {
     task: Task,
     inlet: Arc<Mutex<Inlet>>,
     stop: CancellationToken,
-    states: watch::Receiver<BTreeMap<SensorId, bool>>,
+    states: watch::Receiver<SensorViews>,
     view: Option<Arc<SourceView>>,
 }
 
 impl Source {
-    /// Sets `source` to work. `states` says who streams, `view` is what it shows of itself, if it does.
+    /// Sets `source` to work. `states` says how it stands with each sensor, `view` is what it shows of itself, if it
+    /// does.
     pub fn start(
         source: Box<dyn NotificationSource>,
-        states: watch::Receiver<BTreeMap<SensorId, bool>>,
+        states: watch::Receiver<SensorViews>,
         view: Option<Arc<SourceView>>,
     ) -> Self {
         let stop = CancellationToken::new();
@@ -187,6 +201,19 @@ impl Gateway {
             commit_interval: self.config.queue.commit_interval.0,
             rounds: ingest_rounds.clone(),
             registry: self.control.as_ref().map(|(_, _, registry)| registry.clone()),
+            live: self.live.clone(),
+        };
+        let looker = Looker {
+            queue: self.queue.clone(),
+            queue_path: self.config.queue.path.clone(),
+            live: self.live,
+            clock: self.clock.clone(),
+            states: source.states.clone(),
+            source_view: source.view.clone(),
+            sink: self.sink.as_ref().map(|sink| sink.kind()),
+            drainer: drainer_view.clone(),
+            failing: failing_seen.clone(),
+            started: self.started,
         };
         let heartbeat = Heartbeat {
             queue: self.queue.clone(),
@@ -199,10 +226,16 @@ impl Gateway {
             ledger_interval: self.config.log.ledger_interval.0,
             config_path: self.config_path,
         };
+        let page = self.config.page.listen.map(|listen| Page {
+            listen,
+            password: self.page_password,
+            metrics_have_heart_rates: self.config.page.metrics_heart_rates,
+            looker: looker.clone(),
+        });
         let queue = self.queue.clone();
         let control = self.control.map(|(socket, rescuer, registry)| {
             let sensors = Sensors { registry, states: source.states.clone() };
-            Server { socket, queue, rescuer, sensors }
+            Server { socket, parts: Parts { queue, rescuer, sensors, looker } }
         });
         let drainer = self.sink.map(|sink| Drainer {
             queue: self.queue.clone(),
@@ -217,8 +250,10 @@ impl Gateway {
 
         let mut ingest = Task::spawn("ingest", ingest.run(source.inlet.clone(), leave.clone()));
         let mut drainer = Task::spawn_if("drainer", drainer.map(|drainer| drainer.run(drain_stop.clone())));
+        let mut copier = Task::spawn_if("copy", self.copier.map(|copier| copier.run().map(Ok)));
         let mut heartbeat = Task::spawn("heartbeat", heartbeat.run().map(Ok));
         let mut control = Task::spawn_if("control", control.map(|server| server.run().map(Ok)));
+        let mut page = Task::spawn_if("page", page.map(|page| page.run().map(Ok)));
         service_manager::ready();
 
         let mut result = tokio::select! {
@@ -228,6 +263,7 @@ impl Gateway {
             ended = drainer.ended() => ended,
             ended = heartbeat.ended() => ended,
             ended = control.ended() => ended,
+            ended = page.ended() => ended,
         };
         if result.is_ok() && !stops.are_asked() {
             // The source has no more: its channel closed with it, so the ingest ends by itself.
@@ -263,8 +299,11 @@ impl Gateway {
         }
         result = result.and(ingest.stopped_by(asked_at + INGEST_DEADLINE).await);
         result = result.and(drainer.stopped_by(asked_at + INGEST_DEADLINE).await);
+        // It ends with the drainer's sink. A copy that hangs is no failure of the gateway.
+        _ = copier.stopped_by(asked_at + INGEST_DEADLINE).await;
         heartbeat.abort().await;
         control.abort().await;
+        page.abort().await;
         let queue = self.queue;
         let mut close = Task::spawn("queue", async move { queue.close().await });
         result.and(close.stopped_by(asked_at + STOP_DEADLINE).await)

@@ -20,6 +20,7 @@ pub use tracker::Tracker;
 use crate::ble::registry::Registry;
 use crate::ble::{EVENTS_MAX, SourceEvent};
 use crate::config::SessionConfig;
+use crate::live::Live;
 use crate::queue::handle::Handle;
 use crate::queue::{Appended, QueueError};
 use crate::reading::{Content, GapReason, Observation, SensorId};
@@ -38,6 +39,8 @@ pub struct Ingest {
     pub rounds: Arc<AtomicU64>,
     /// Which device each sensor is: told of the sessions that are in the queue.
     pub registry: Option<Registry>,
+    /// Told of what has become durable.
+    pub live: Live,
 }
 
 /// Longest time without a round.
@@ -103,7 +106,9 @@ impl Ingest {
             if !observations.is_empty() {
                 let batch = std::mem::take(&mut observations);
                 reporter.count_malformed(&batch);
+                let heard = Live::prepare(&batch);
                 let appended = self.queue.append(batch).await?;
+                self.live.tell(heard);
                 reporter.report(&appended);
                 for (sensor, session) in appended.sessions_begun {
                     info!(%sensor, session, "session begins");

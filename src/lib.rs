@@ -46,6 +46,12 @@ pub mod gateway;
 #[cfg(feature = "daemon")]
 pub mod ingest;
 #[cfg(feature = "daemon")]
+pub mod live;
+#[cfg(feature = "daemon")]
+pub mod overview;
+#[cfg(feature = "daemon")]
+pub mod page;
+#[cfg(feature = "daemon")]
 pub mod printable;
 #[cfg(feature = "daemon")]
 pub mod private;

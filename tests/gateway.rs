@@ -11,6 +11,8 @@ mod commands;
 mod credentials;
 #[path = "gateway/durability.rs"]
 mod durability;
+#[path = "gateway/glance.rs"]
+mod glance;
 #[path = "gateway/identity.rs"]
 mod identity;
 #[path = "gateway/journal.rs"]

@@ -115,7 +115,7 @@ impl Drop for Running {
 impl Shipper {
     fn start(&self, folder: &Path, flush_s: &str) -> Running {
         let fake = FakeKinesis::start(Options { keep_lines: false, foreign: true, ..Options::default() });
-        let tls = Middlebox::tls("valid", fake.address());
+        let tls = Middlebox::tls("valid", fake.address);
         let path = in_tree("benches/shippers").join(&self.name);
         let template = std::fs::read_to_string(path).expect("benches/beside.sh looked for the template");
         let config = folder.join(&self.name);

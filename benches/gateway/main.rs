@@ -225,7 +225,7 @@ fn watch(pid: u32, sensors: u64) -> Living {
 /// Our daemon, with TLS or without.
 fn live_with(sensors: u64, tls: bool) -> Living {
     let fake = FakeKinesis::start(Options::default());
-    let in_between = tls.then(|| Middlebox::tls("valid", fake.address()));
+    let in_between = tls.then(|| Middlebox::tls("valid", fake.address));
     let endpoint = in_between.as_ref().map_or_else(
         || fake.endpoint(),
         |in_between| format!("https://localhost:{}", in_between.address.port()),

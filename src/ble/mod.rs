@@ -12,6 +12,7 @@ pub mod recording;
 pub mod registry;
 pub mod simulator;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use futures_util::future::BoxFuture;
@@ -48,6 +49,20 @@ pub enum SourceEventKind {
     State(SensorState),
     /// From now on there will be none, for this reason, until the next notification.
     Down(GapReason),
+}
+
+/// How the gateway stands with each sensor that is at work.
+pub type SensorViews = BTreeMap<SensorId, SensorView>;
+
+/// How the gateway stands with a sensor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SensorView {
+    /// Whether readings flow.
+    pub streams: bool,
+    /// Why not, if they do not.
+    pub why: &'static str,
+    /// The adapter that it was reached by last, if it was.
+    pub adapter: Option<String>,
 }
 
 /// What a source shows of itself to the status line and the watchdog.

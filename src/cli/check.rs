@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::{Failure, layers};
+use super::{Failure, layers, out, say};
 use crate::ble::bluez::objects::{AdapterSeen, Power};
 use crate::ble::bluez::scan;
 use crate::ble::lifecycle::NoAdapter;
@@ -35,17 +35,17 @@ pub async fn check(config_path: Option<PathBuf>, args: CheckArgs) -> Result<Exit
     let validated = layers.config()?;
     let config = validated.config();
     print(&layers, "", &serde_json::to_value(config)?);
-    validated.warnings().iter().for_each(|warning| eprintln!("hr-gatewayd: warning: {warning}"));
+    validated.warnings().iter().for_each(|warning| say!("hr-gatewayd: warning: {warning}"));
     if config.kinesis.stream.is_some() {
         let network = Network::from_env().map_err(|error| ConfigError::of("environment", error))?;
         for (variable, value) in network.told() {
-            println!("{:<60} # environment", format!("{variable} = {value}"));
+            out!("{:<60} # environment", format!("{variable} = {value}"));
         }
     }
     if !args.online {
         return Ok(ExitCode::SUCCESS);
     }
-    println!();
+    out!();
     let mut all_good = true;
     let findings = [
         ("adapter", adapters(config).await),
@@ -55,10 +55,10 @@ pub async fn check(config_path: Option<PathBuf>, args: CheckArgs) -> Result<Exit
     ];
     for (what, finding) in findings {
         match finding {
-            Ok(good) => println!("ok    {what}: {good}"),
+            Ok(good) => out!("ok    {what}: {good}"),
             Err(bad) => {
                 all_good = false;
-                println!("FAIL  {what}: {bad}");
+                out!("FAIL  {what}: {bad}");
             }
         }
     }
@@ -82,7 +82,7 @@ fn print(layers: &Layers, key: &str, value: &Value) {
         Value::Null => {}
         value => {
             let shown = if key.ends_with(".passkey") { "\"******\"".to_owned() } else { value.to_string() };
-            println!("{:<60} # {}", format!("{key} = {shown}"), layers.origin(key));
+            out!("{:<60} # {}", format!("{key} = {shown}"), layers.origin(key));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `hr-gatewayd demo`: the main job with a simulated watch.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::run::Interrupts;
-use super::{EXIT_UNBALANCED, Failure};
-use crate::ble::recording;
+use super::{EXIT_UNBALANCED, Failure, out, say};
 use crate::ble::simulator::{Script, Simulator};
-use crate::clock::SystemClock;
+use crate::ble::{SensorView, recording};
+use crate::clock::{SystemClock, boottime};
 use crate::config::{Config, DEFAULT_PATH, KinesisConfig, Span};
 use crate::drainer::RecordSink;
 use crate::drainer::batch::Record;
@@ -22,6 +23,7 @@ use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
 use crate::drainer::settle::{CallError, EntryVerdict};
 use crate::gateway::{Gateway, Source, Stops};
+use crate::live::Live;
 use crate::private;
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::DurableQueue;
@@ -65,6 +67,9 @@ pub struct DemoArgs {
     /// How many watches to simulate.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=100))]
     sensors: u16,
+    /// Show the live page meanwhile, on this machine.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "8180")]
+    page: Option<u16>,
     /// Do not show the readings.
     #[arg(long)]
     quiet: bool,
@@ -83,19 +88,22 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
         Some(path) => (Script::Replay(recording::read(path)?), args.stop_after.map(|span| span.0)),
         None => (Script::MadeUp, Some(args.stop_after.map_or(MADE_UP_LENGTH, |span| span.0))),
     };
-    let config = Config::default();
+    let mut config = Config::default();
+    config.page.listen = args.page.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let folder = Scratch::new()?;
     let (sink, place) = sink(&args, &config, &folder).await;
     let sink = if args.quiet { sink } else { Arc::new(Shown { sink }) };
     let capacity = Capacity { disk_headroom: 0, ..Capacity::from_config(&config.queue) };
     let gateway = "demo-gateway".parse()?;
     let opened = DurableQueue::open(&folder.path.join("queue"), capacity, SegmentCodec::default(), &gateway)?;
+    config.queue.path = folder.path.join("queue");
     let queue = Handle::spawn(Box::new(opened.queue))?;
     let clock = SystemClock::new(config.clock.synchronization)?;
     let watches: Vec<SensorId> =
         (1..=args.sensors).map(|n| format!("demo-watch-{n}").parse()).collect::<Result<_, _>>()?;
-    let states = watches.iter().map(|sensor| (sensor.clone(), true)).collect();
-    eprintln!("simulated watch → queue in {} → {place}", folder.path.join("queue").display());
+    let streaming = SensorView { streams: true, ..SensorView::default() };
+    let states = watches.iter().map(|sensor| (sensor.clone(), streaming.clone())).collect();
+    say!("simulated watch → queue in {} → {place}", folder.path.join("queue").display());
 
     let stops = Stops::default();
     let simulator =
@@ -104,9 +112,13 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     let gateway = Gateway {
         queue: queue.clone(),
         sink: Some(sink),
+        copier: None,
         clock,
         queue_went_back: false,
+        live: Live::new(),
+        started: boottime(),
         control: None,
+        page_password: None,
         config_path: DEFAULT_PATH.into(),
         config,
     };
@@ -125,12 +137,12 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
         + status.totals.other_records.queued
         + status.totals.readings.dead_lettered
         + status.totals.readings.evicted;
-    println!("{}", serde_json::to_string(&status.totals)?);
+    out!("{}", serde_json::to_string(&status.totals)?);
     result?;
     if status.balances && left_behind == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("hr-gatewayd: not all readings arrived; the queue is kept in {}", folder.keep().display());
+    say!("hr-gatewayd: not all readings arrived; the queue is kept in {}", folder.keep().display());
     Ok(ExitCode::from(EXIT_UNBALANCED))
 }
 
@@ -198,6 +210,14 @@ impl RecordSink for Shown {
             }
             Ok(verdicts)
         })
+    }
+
+    fn kind(&self) -> &'static str {
+        self.sink.kind()
+    }
+
+    fn calls_in_flight_max(&self) -> usize {
+        self.sink.calls_in_flight_max()
     }
 }
 

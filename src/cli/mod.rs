@@ -3,6 +3,8 @@
 //! Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the demo's ledger does not balance or something was
 //! left behind; 78 the configuration needs a change (systemd does not restart on it).
 
+mod stdio;
+
 pub mod check;
 pub mod demo;
 pub mod queue;
@@ -10,6 +12,11 @@ mod reload;
 pub mod run;
 pub mod scan;
 pub mod sensor;
+pub mod status;
+pub mod tail;
+mod units;
+
+use stdio::{out, passed_on, say};
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +43,7 @@ pub const EXIT_UNBALANCED: u8 = 3;
     after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the demo's ledger is not clean; \
                   78 the configuration needs a change.\n\nExamples:\n  \
                   hr-gatewayd demo --for 30s\n  hr-gatewayd scan\n  hr-gatewayd check --online\n  \
-                  hr-gatewayd queue status"
+                  hr-gatewayd status\n  hr-gatewayd tail"
 )]
 pub struct Cli {
     /// Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent].
@@ -52,6 +59,10 @@ enum Command {
     Run,
     /// Run the main job with a simulated watch: no Bluetooth, no account.
     Demo(demo::DemoArgs),
+    /// Show how the running gateway is, and what needs a look.
+    Status(status::StatusArgs),
+    /// Show readings as they come.
+    Tail(tail::TailArgs),
     /// Show Bluetooth devices nearby.
     Scan(scan::ScanArgs),
     /// Show the effective configuration, and where each value came from.
@@ -70,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => block_on(demo::demo(args)),
         Command::Scan(args) => block_on(scan::scan(args)),
         Command::Run => block_on(run::run(cli.config)),
+        Command::Status(args) => status::status(cli.config, &args),
+        Command::Tail(args) => tail::tail(cli.config, args),
         Command::Check(args) => block_on(check::check(cli.config, args)),
         Command::Queue(args) => queue::queue(cli.config, args),
         Command::Sensor(args) => sensor::sensor(cli.config, args),
@@ -89,7 +102,7 @@ impl Failure {
     /// Says it, and returns the exit code.
     fn report(self) -> ExitCode {
         // Several mistakes of a configuration are several lines.
-        chain(&*self.error).lines().for_each(|line| eprintln!("hr-gatewayd: {line}"));
+        chain(&*self.error).lines().for_each(|line| say!("hr-gatewayd: {line}"));
         ExitCode::from(self.exit_code)
     }
 }

@@ -18,7 +18,7 @@ use csv::{CSV_COLUMNS, write_csv};
 use output::Output;
 use words::{missing_words, rescued_words};
 
-use super::{Failure, layers, run};
+use super::{Failure, layers, out, passed_on, run, say};
 use crate::config::Validated;
 use crate::control::{self, ControlError, QueueRequest, Reply, Request, Selection};
 use crate::private::ActingAs;
@@ -211,7 +211,7 @@ fn open(target: &Target, request: &QueueRequest) -> Result<Box<dyn ReadingQueue>
     let missing: Vec<_> = rescued.missing().ranges().map(RangeInclusive::into_inner).collect();
     let (readable, passed_over) =
         (rescued.readable().count() + rescued.dead().count(), rescued.passed_over());
-    eprintln!("hr-gatewayd: the store is damaged; {}", rescued_words(readable, passed_over, &missing));
+    say!("hr-gatewayd: the store is damaged; {}", rescued_words(readable, passed_over, &missing));
     Ok(Box::new(rescued))
 }
 
@@ -219,7 +219,7 @@ fn open_to_change(target: &Target) -> Result<DurableQueue, QueueError> {
     let capacity = Capacity::from_config(&target.validated.config().queue);
     let rescuer = target.rescuer();
     let opened = DurableQueue::open(&target.path, capacity, rescuer.codec, &rescuer.gateway)?;
-    run::findings(&opened).into_iter().for_each(|finding| eprintln!("hr-gatewayd: {finding}"));
+    run::findings(&opened).into_iter().for_each(|finding| say!("hr-gatewayd: {finding}"));
     Ok(opened.queue)
 }
 
@@ -233,15 +233,22 @@ fn status(target: &Target, json: bool) -> Result<ExitCode, Failure> {
     })?;
     let status: Status = *status.ok_or(ControlError::Remote("no status".into()))?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        out!("{}", serde_json::to_string_pretty(&status)?);
     } else {
-        println!(
+        out!(
             "{:<24} {:>10} {:>10} {:>9} {:>6} {:>8} {:>9} {:>6}",
-            "sensor", "received", "delivered", "queued", "dead", "evicted", "malformed", "other"
+            "sensor",
+            "received",
+            "delivered",
+            "queued",
+            "dead",
+            "evicted",
+            "malformed",
+            "other"
         );
         for sensor in &status.sensors {
             let (readings, others) = (sensor.readings, sensor.other_records);
-            println!(
+            out!(
                 "{:<24} {:>10} {:>10} {:>9} {:>6} {:>8} {:>9} {:>6}",
                 sensor.sensor,
                 readings.received,
@@ -254,9 +261,9 @@ fn status(target: &Target, json: bool) -> Result<ExitCode, Failure> {
             );
         }
         if status.missing > 0 {
-            println!("{}", missing_words(&status.missing_sequences));
+            out!("{}", missing_words(&status.missing_sequences));
         }
-        println!(
+        out!(
             "the ledger {}",
             match status.balances {
                 true => "balances",
@@ -279,8 +286,8 @@ fn export(target: &Target, format: Format, output: Option<&Path>) -> Result<Exit
         writeln!(out, "{}", CSV_COLUMNS.join(","))?;
     }
     let count = perform(target, &QueueRequest::Export, &mut |reply| match (reply, format) {
-        (Reply::Line(line), Format::Ndjson) => writeln!(out, "{line}"),
-        (Reply::Line(line), Format::Csv) => write_csv(&mut out, &line),
+        (Reply::Line(line), Format::Ndjson) => passed_on(writeln!(out, "{line}")),
+        (Reply::Line(line), Format::Csv) => passed_on(write_csv(&mut out, &line)),
         (Reply::Progress(done, total), _) => {
             progress.set_length(total);
             progress.set_position(done);
@@ -288,9 +295,10 @@ fn export(target: &Target, format: Format, output: Option<&Path>) -> Result<Exit
         }
         _ => Ok(()),
     })?;
-    out.into_inner().map_err(|error| error.into_error())?.finish()?;
+    let finished = out.into_inner().map_err(|error| error.into_error()).and_then(Output::finish);
+    passed_on(finished)?;
     progress.finish_and_clear();
-    eprintln!("{count} items");
+    say!("{count} items");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -298,12 +306,12 @@ fn dead_letters(target: &Target, json: bool) -> Result<ExitCode, Failure> {
     let count = perform(target, &QueueRequest::DeadLetters, &mut |reply| {
         let Reply::DeadLetter { sequence, reason, line } = &reply else { return Ok(()) };
         let mut out = io::stdout().lock();
-        match json {
+        passed_on(match json {
             true => writeln!(out, "{}", serde_json::to_string(&reply)?),
             false => writeln!(out, "{sequence}  {reason}\n    {line}"),
-        }
+        })
     })?;
-    eprintln!("{count} dead letters");
+    say!("{count} dead letters");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -317,7 +325,7 @@ fn change(target: &Target, request: QueueRequest, done: &str) -> Result<ExitCode
         Ok(())
     })?;
     progress.finish_and_clear();
-    println!("{count} dead letters {done}");
+    out!("{count} dead letters {done}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -330,13 +338,13 @@ fn recover(target: &Target, from: Vec<PathBuf>) -> Result<ExitCode, Failure> {
         false => from,
     };
     if folders.is_empty() {
-        println!("no damaged store of this queue was set aside; name one with --from");
+        out!("no damaged store of this queue was set aside; name one with --from");
     }
     let mut code = ExitCode::SUCCESS;
     for folder in folders {
         // The next one may still give what is in it.
         if let Err(failure) = recover_from(target, &folder) {
-            eprintln!("hr-gatewayd: {} was not taken back, or not all of it:", folder.display());
+            say!("hr-gatewayd: {} was not taken back, or not all of it:", folder.display());
             code = failure.report();
         }
     }
@@ -363,7 +371,7 @@ fn recover_from(target: &Target, folder: &Path) -> Result<(), Failure> {
         Ok(())
     })?;
     progress.finish_and_clear();
-    println!("{shown}: {count} taken back; {words}");
+    out!("{shown}: {count} taken back; {words}");
     Ok(())
 }
 

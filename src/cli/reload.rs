@@ -42,7 +42,10 @@ pub(super) async fn prepare(config_path: Option<PathBuf>, life: &Life) -> Result
     let old = &life.validated;
     new.warnings().iter().for_each(|warning| warn!("{warning}"));
     let has_key = new.has_key_of(old);
-    if has_key && with_what_changes_beside(new.config(), old.config()) == *old.config() {
+    if has_key
+        && new.page_password() == old.page_password()
+        && with_what_changes_beside(new.config(), old.config()) == *old.config()
+    {
         return Ok(Reload::Beside(Box::new(new)));
     }
     let queue = if new.config().queue.path != old.config().queue.path {

@@ -16,12 +16,14 @@ use crate::ble::SourceView;
 use crate::ble::bluez::{BluezSource, Wanted};
 use crate::ble::registry::Registry;
 use crate::blocking;
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, boottime};
 use crate::config::{Config, DEFAULT_PATH, Validated, machine_id};
 use crate::drainer::RecordSink;
+use crate::drainer::copy::{Copier, copied};
 use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
 use crate::gateway::{self, Gateway, LINKS_DEADLINE, Source, Stops};
+use crate::live::Live;
 use crate::queue::capacity::Capacity;
 use crate::queue::durable::{DurableQueue, Opened};
 use crate::queue::handle::Handle;
@@ -67,18 +69,22 @@ struct Sensors {
     source: Source,
     wanted: watch::Sender<Wanted>,
     registry: Registry,
+    /// Told of what they send, through every life of the gateway.
+    live: Live,
 }
 
 struct Signals {
     interrupts: Interrupts,
     hangup: Signal,
+    /// When the process began, since boot.
+    started: Duration,
     /// When the process was asked to end, if it was: one deadline for all that follows.
     asked_to_end_at: Option<Instant>,
 }
 
 async fn live(first: Validated, config_path: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let (interrupts, hangup) = (Interrupts::new()?, signal(SignalKind::hangup())?);
-    let mut signals = Signals { interrupts, hangup, asked_to_end_at: None };
+    let mut signals = Signals { interrupts, hangup, started: boottime(), asked_to_end_at: None };
     let clock = SystemClock::new(first.config().clock.synchronization)?;
     let open = open_soon(&first).await?;
     clock.resume(open.queue.ledger().await.rows.values().filter_map(|row| row.last.map(Moment::from)));
@@ -130,7 +136,8 @@ impl Sensors {
             view: view.clone(),
             discover_fails: false,
         };
-        Self { source: Source::start(Box::new(source), states_seen, Some(view)), wanted, registry }
+        let source = Source::start(Box::new(source), states_seen, Some(view));
+        Self { source, wanted, registry, live: Live::new() }
     }
 }
 
@@ -149,8 +156,8 @@ async fn serve(
     config_path: Option<PathBuf>,
     signals: &mut Signals,
 ) -> Result<Option<Box<Prepared>>, Failure> {
-    let Sensors { source, wanted, registry } = sensors;
-    let gateway = gateway(life, registry, &config_path).await;
+    let Sensors { source, wanted, registry, live } = sensors;
+    let gateway = gateway(life, registry, live, signals.started, &config_path).await;
     let stops = Stops { asked_at: signals.asked_to_end_at, ..Stops::default() };
     if stops.asked_at.is_some() {
         // Begun for what was on its way when the one before it had left.
@@ -196,13 +203,19 @@ async fn serve(
     }
 }
 
-async fn gateway(life: &Life, registry: &Registry, config_path: &Option<PathBuf>) -> Gateway {
+async fn gateway(
+    life: &Life,
+    registry: &Registry,
+    live: &Live,
+    started: Duration,
+    config_path: &Option<PathBuf>,
+) -> Gateway {
     let config = life.validated.config();
     let Open { queue, went_back } = &life.open;
     let envelope = queue.envelope().await;
     let origin = envelope.origins.newest();
     let rescuer = Rescuer { codec: life.validated.codec(), gateway: life.validated.gateway_id() };
-    let sink = sink(config).await;
+    let (sink, copier) = sink(config).await;
     let file = config_path.clone().unwrap_or_else(|| DEFAULT_PATH.into());
     if sink.is_none() {
         warn!("nothing to drain to: {}", gateway::what_to_write(&file));
@@ -215,8 +228,12 @@ async fn gateway(life: &Life, registry: &Registry, config_path: &Option<PathBuf>
         queue: queue.clone(),
         queue_went_back: *went_back,
         sink,
+        copier,
         clock: life.clock.clone(),
+        live: live.clone(),
+        started,
         control: Some((control::socket_path(&config.queue.path), rescuer, registry.clone())),
+        page_password: life.validated.page_password(),
         config_path: file,
         config: config.clone(),
     }
@@ -342,12 +359,19 @@ fn went_back(back: &WentBack, missing: u64) -> String {
     )
 }
 
-async fn sink(config: &Config) -> Option<Arc<dyn RecordSink>> {
-    if let Some(stream) = &config.kinesis.stream {
-        let timeout = config.drain.request_timeout.0;
-        let sink = KinesisSink::new(stream, &config.kinesis, timeout, Keys::DefaultChain).await;
-        return Some(Arc::new(sink));
+async fn sink(config: &Config) -> (Option<Arc<dyn RecordSink>>, Option<Copier>) {
+    let directory = config.directory.path.clone();
+    let directory = directory.map(|path| DirectorySink::new(path, config.directory.file_size_max.0));
+    let directory = directory.map(|sink| Arc::new(sink) as Arc<dyn RecordSink>);
+    let Some(stream) = &config.kinesis.stream else { return (directory, None) };
+    let timeout = config.drain.request_timeout.0;
+    let kinesis = KinesisSink::new(stream, &config.kinesis, timeout, Keys::DefaultChain).await;
+    let kinesis: Arc<dyn RecordSink> = Arc::new(kinesis);
+    match directory {
+        Some(directory) => {
+            let (sink, copier) = copied(kinesis, directory);
+            (Some(Arc::new(sink)), Some(copier))
+        }
+        None => (Some(kinesis), None),
     }
-    let path = config.directory.path.clone()?;
-    Some(Arc::new(DirectorySink::new(path, config.directory.file_size_max.0)))
 }

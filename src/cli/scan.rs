@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, out, say};
 use crate::ble::bluez::objects::Power;
 use crate::ble::bluez::scan::{Nearby, nearby, objects};
 use crate::config::{AdapterChoice, Span};
@@ -38,23 +38,23 @@ pub struct ScanArgs {
 pub async fn scan(args: ScanArgs) -> Result<ExitCode, Failure> {
     let objects = objects().await?;
     for adapter in objects.chosen(&args.adapter).filter(|adapter| adapter.power == Power::Off) {
-        eprintln!("{} is off; if nothing else can scan it is switched on, and stays so", adapter.name);
+        say!("{} is off; if nothing else can scan it is switched on, and stays so", adapter.name);
     }
     let mut found = nearby(args.adapter, args.duration.0).await?;
     found.sort_by_key(|device| !device.heart_rate);
     if args.json {
-        println!("{}", printable::json(&serde_json::to_string_pretty(&found)?));
+        out!("{}", printable::json(&serde_json::to_string_pretty(&found)?));
         return Ok(ExitCode::SUCCESS);
     }
     if found.is_empty() {
-        println!("nothing heard in {}", args.duration);
+        out!("nothing heard in {}", args.duration);
     }
     for Nearby { address, name, rssi, heart_rate, services, adapter, .. } in &found {
         let rssi = rssi.map_or_else(String::new, |rssi| format!("{rssi} dBm"));
         let name = name.as_deref().map_or("(no name)".into(), |name| Printable(name).to_string());
         let mark = if *heart_rate { "heart rate" } else { "" };
         let line = format!("{address}  {rssi:>8}  {adapter:<5} {name:<24} {mark:<11} {}", services.join(" "));
-        println!("{}", line.trim_end());
+        out!("{}", line.trim_end());
     }
     print_blocks(&found);
     Ok(ExitCode::SUCCESS)
@@ -71,7 +71,7 @@ fn print_blocks(found: &[Nearby]) {
             continue;
         }
         if ids.is_empty() {
-            println!("\nFor the configuration, with an `id` that tells whose it is:");
+            out!("\nFor the configuration, with an `id` that tells whose it is:");
         }
         let name = device.name.as_deref().unwrap_or_default();
         let plain = id_of(name);
@@ -80,15 +80,15 @@ fn print_blocks(found: &[Nearby]) {
         let id = id.unwrap_or_default();
         ids.insert(id.clone());
         let shown = Printable(name);
-        println!("\n[[sensor]]\nid = \"{id}\"");
+        out!("\n[[sensor]]\nid = \"{id}\"");
         match (device.changes_address, name) {
-            (false, _) => println!("address = \"{}\"  # {shown}", device.address),
+            (false, _) => out!("address = \"{}\"  # {shown}", device.address),
             // One that ends so would be a beginning.
             (true, name) if name.is_empty() || name.ends_with('*') || !names.insert(name) => {
-                println!("# It changes its address, and has no name that tells it: give it one of its own.");
+                out!("# It changes its address, and has no name that tells it: give it one of its own.");
             }
             (true, name) => {
-                println!("name = {}  # it changes its address every few minutes", printable::toml(name));
+                out!("name = {}  # it changes its address every few minutes", printable::toml(name));
             }
         }
     }

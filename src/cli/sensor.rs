@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use tokio::sync::watch;
 
-use super::{Failure, layers};
+use super::{Failure, layers, out};
 use crate::ble::registry::Registry;
 use crate::control::{self, ControlError, Reply, Request, SensorDevice, SensorRequest, Sensors};
 use crate::printable::{self, Printable};
@@ -56,7 +56,7 @@ pub fn sensor(config_path: Option<PathBuf>, args: SensorArgs) -> Result<ExitCode
                 Ok(())
             })?;
             if json {
-                println!("{}", printable::json(&serde_json::to_string_pretty(&devices)?));
+                out!("{}", printable::json(&serde_json::to_string_pretty(&devices)?));
             } else {
                 print(&devices);
             }
@@ -74,7 +74,7 @@ pub fn sensor(config_path: Option<PathBuf>, args: SensorArgs) -> Result<ExitCode
                 }
                 None => "no block has this `id`".to_owned(),
             };
-            println!("{sensor}: its device is let go of. A link that stands goes on; {next}.");
+            out!("{sensor}: its device is let go of. A link that stands goes on; {next}.");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -112,7 +112,7 @@ fn ask(
 
 fn print(devices: &[SensorDevice]) {
     if devices.is_empty() {
-        println!("no sensor yet");
+        out!("no sensor yet");
     }
     for SensorDevice { sensor, device, streams } in devices {
         let (address, name) = match device {
@@ -127,6 +127,6 @@ fn print(devices: &[SensorDevice]) {
             (_, None) => "",
         };
         let line = format!("{sensor:<24} {address:<17} {:<24} {state}", Printable(&name).to_string());
-        println!("{}", line.trim_end());
+        out!("{}", line.trim_end());
     }
 }

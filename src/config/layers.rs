@@ -3,12 +3,12 @@
 //! serde stops at the first value that it cannot take. So each key is given to it alone, in a section that
 //! is otherwise empty: what it says is noted, and the others are read all the same.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
-use figment::value::{Dict, Value};
+use figment::value::{Dict, Tag, Value};
 use serde::de::DeserializeOwned;
 
 use super::mistakes::Mistakes;
@@ -17,6 +17,9 @@ use super::{Config, ConfigError, ENV_PREFIX, SensorConfig, Validated};
 /// Most bytes of a configuration file: no list of sensors comes near, and a wrong path may lead anywhere.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// The folder beside the file whose `*.toml` are read after it, in the order of their names.
+const CONF_D: &str = "conf.d";
+
 /// The layers under a [`Config`], kept to tell where each value came from.
 #[derive(Debug, Clone)]
 pub struct Layers {
@@ -24,29 +27,23 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Defaults, then the file at `path` (which must exist if `required`), then the environment.
+    /// Defaults, then the file at `path` (which must exist if `required`), then those in `conf.d` beside it, then the
+    /// environment. A later file's value takes the place of an earlier one's; `[[sensor]]` blocks, and the elements of
+    /// other lists, add up.
     pub fn read(path: &Path, required: bool) -> Result<Self, ConfigError> {
         let env = Env::prefixed(ENV_PREFIX).split("__").ignore(&["config"]);
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
-        let fail = |what: String| Err(ConfigError::of(path.display(), what));
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {}
-            Err(error) => return fail(format!("cannot be read: {error}{}", hint(&error))),
-            Ok(found) if !found.is_file() => return fail("is no file".into()),
-            Ok(found) if found.len() > FILE_BYTES_MAX => {
-                return fail(format!("has {} bytes; allowed are {FILE_BYTES_MAX}", found.len()));
-            }
-            Ok(_) => match std::fs::File::open(path) {
-                Ok(_) => figment = figment.merge(Toml::file_exact(path)),
-                Err(error) => return fail(format!("cannot be read: {error}{}", hint(&error))),
-            },
+        let is_there =
+            !matches!(std::fs::metadata(path), Err(error) if error.kind() == std::io::ErrorKind::NotFound);
+        if is_there || required {
+            is_read(path)?;
+            figment = with_file(figment, path)?;
         }
-        // What is no TOML has no keys to go through.
-        let figment = match figment.clone().extract::<Value>() {
-            Ok(_) => figment.merge(env),
-            Err(error) => return fail(error.kind.to_string().trim_end().replace('\n', " ")),
-        };
-        Ok(Self { figment })
+        let beside = path.parent().unwrap_or(Path::new("")).join(CONF_D);
+        for file in files_in(&beside)? {
+            figment = with_file(figment, &file)?;
+        }
+        Ok(Self { figment: figment.merge(env) })
     }
 
     /// The validated whole, or everything that is wrong with it.
@@ -75,6 +72,7 @@ impl Layers {
             drain: self.section("drain", mistakes),
             kinesis: self.section("kinesis", mistakes),
             directory: self.section("directory", mistakes),
+            page: self.section("page", mistakes),
             log: self.section("log", mistakes),
         }
     }
@@ -114,14 +112,73 @@ impl Layers {
     /// Where the value of `key` (`queue.path`, `sensor.0.id`) came from: `default`, a file, or a
     /// variable.
     pub fn origin(&self, key: &str) -> String {
-        // figment knows the origin of whole arrays only.
-        let key = if key.starts_with("sensor") { "sensor" } else { key };
-        // Of an element of a list it knows what it knows of the list.
+        // Of a key that is not there, what is above it tells.
         let known = std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(above, _)| above));
-        match known.filter_map(|key| self.figment.find_metadata(key)).next() {
+        let tag = known.filter_map(|key| self.tag(key)).next();
+        match tag.and_then(|tag| self.figment.get_metadata(tag)) {
             Some(metadata) if !metadata.name.starts_with("hr_gateway") => origin_name(metadata, key),
             _ => "default".into(),
         }
+    }
+
+    /// Of a list it is that of its last element: the list itself is as old as its first.
+    fn tag(&self, key: &str) -> Option<Tag> {
+        let (list, index) = key.rsplit_once('.').unwrap_or_default();
+        if let Ok(index) = index.parse::<usize>() {
+            return Some(self.figment.find_value(list).ok()?.as_array()?.get(index)?.tag());
+        }
+        let value = self.figment.find_value(key).ok()?;
+        let last = value.as_array().and_then(|elements| elements.last());
+        Some(last.map_or(value.tag(), Value::tag))
+    }
+}
+
+/// `figment`, and what is in the file at `path`.
+fn with_file(figment: Figment, path: &Path) -> Result<Figment, ConfigError> {
+    let fail = |what: String| ConfigError::of(path.display(), what);
+    if let Err(error) = std::fs::File::open(path) {
+        return Err(fail(format!("cannot be read: {error}{}", hint(&error))));
+    }
+    // What is no TOML has no keys to go through.
+    let toml = || Toml::file_exact(path);
+    match Figment::from(toml()).extract::<Value>() {
+        Ok(_) => Ok(figment.admerge(toml())),
+        Err(error) => Err(fail(error.kind.to_string().trim_end().replace('\n', " "))),
+    }
+}
+
+/// The `*.toml` in `folder`, if there is one, by name.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let fail = |error: std::io::Error| {
+        ConfigError::of(folder.display(), format!("cannot be read: {error}{}", hint(&error)))
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fail)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.ends_with(".toml") && !name.starts_with('.') {
+            is_read(&path)?;
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Whether what is at `path` is a file that is read.
+fn is_read(path: &Path) -> Result<(), ConfigError> {
+    let fail = |what: String| Err(ConfigError::of(path.display(), what));
+    match std::fs::metadata(path) {
+        Err(error) => fail(format!("cannot be read: {error}{}", hint(&error))),
+        Ok(found) if !found.is_file() => fail("is no file".into()),
+        Ok(found) if found.len() > FILE_BYTES_MAX => {
+            fail(format!("has {} bytes; allowed are {FILE_BYTES_MAX}", found.len()))
+        }
+        Ok(_) => Ok(()),
     }
 }
 

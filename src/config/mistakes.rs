@@ -59,7 +59,7 @@ impl<'a> Mistakes<'a> {
 
     /// Notes one at `key`, unless there is one already: what a bad value leads to is not told as well.
     pub(super) fn add(&mut self, key: &str, what: impl fmt::Display) {
-        self.note(key, format!("`{key}`"), what);
+        self.note(key, self.layers.origin(key), format!("`{key}`"), what);
     }
 
     /// Notes one at `key` of a `[[sensor]]` block, by its place from 1 on and its name, if it has one.
@@ -75,7 +75,8 @@ impl<'a> Mistakes<'a> {
             "" => format!("`sensor` block {block}{named}"),
             key => format!("`sensor.{key}` of block {block}{named}"),
         };
-        self.note(&format!("sensor.{block}.{key}"), place, what);
+        let origin = self.layers.origin(&format!("sensor.{}.{key}", block - 1));
+        self.note(&format!("sensor.{block}.{key}"), origin, place, what);
     }
 
     /// Whether `key` is known to be wrong.
@@ -83,12 +84,12 @@ impl<'a> Mistakes<'a> {
         self.keys.iter().any(|known| known == key)
     }
 
-    fn note(&mut self, key: &str, place: String, what: impl fmt::Display) {
+    fn note(&mut self, key: &str, source: String, place: String, what: impl fmt::Display) {
         if self.concern(key) {
             return;
         }
         self.keys.push(key.to_owned());
-        self.found.push(Mistake { source: self.layers.origin(key), place, what: what.to_string() });
+        self.found.push(Mistake { source, place, what: what.to_string() });
     }
 
     /// An error if there are any.

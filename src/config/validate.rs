@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
-use super::key_file::{self, Key};
 use super::mistakes::Mistakes;
+use super::secret_file::{self, Key};
 use super::{Config, ConfigError, Follow, KinesisConfig, RECORD_READINGS_MAX, SensorConfig, Size, Span};
+use crate::page::Password;
 use crate::pseudonym::pseudonym;
 use crate::queue::segment::SegmentCodec;
 use crate::reading::{GatewayId, Mode};
@@ -25,6 +26,7 @@ const REGION_BYTES_MAX: usize = 63;
 pub struct Validated {
     config: Config,
     key: Option<Key>,
+    password: Option<Password>,
     filter: Filter,
     warnings: Vec<String>,
 }
@@ -36,9 +38,6 @@ impl Validated {
         config.look_at_sensors(&mut mistakes);
         config.kinesis.look_at(&mut mistakes);
         config.look_at_paths(&mut mistakes);
-        if config.kinesis.stream.is_some() && config.directory.path.is_some() {
-            mistakes.add("kinesis.stream", "is set beside `directory.path`; keep one of them");
-        }
         let filter = config.log.level.parse::<Filter>();
         let filter = filter.unwrap_or_else(|what| {
             mistakes.add("log.level", what);
@@ -49,7 +48,7 @@ impl Validated {
         if let Some(path) = &config.queue.encryption_key_file
             && !mistakes.concern("queue.encryption_key_file")
         {
-            match key_file::read(path) {
+            match secret_file::read_key(path) {
                 Ok((read, warning)) => {
                     key = Some(read);
                     warnings.extend(warning);
@@ -57,8 +56,27 @@ impl Validated {
                 Err(what) => mistakes.add("queue.encryption_key_file", what),
             }
         }
+        let mut password = None;
+        if let Some(path) = &config.page.password_file
+            && !mistakes.concern("page.password_file")
+        {
+            match secret_file::read_password(path) {
+                Ok((read, warning)) => {
+                    password = Some(Password::new(&read));
+                    warnings.extend(warning);
+                }
+                Err(what) => mistakes.add("page.password_file", what),
+            }
+        }
+        if let Some(listen) = config.page.listen
+            && !listen.ip().is_loopback()
+            && config.page.password_file.is_none()
+        {
+            let what = "others can reach it, and it shows heart rates: name a `page.password_file`, or listen on 127.0.0.1";
+            mistakes.add("page.listen", format!("found {listen}; {what}"));
+        }
         mistakes.finish()?;
-        Ok(Self { config, key, filter, warnings })
+        Ok(Self { config, key, password, filter, warnings })
     }
 
     /// The values.
@@ -79,6 +97,11 @@ impl Validated {
     /// What writes and reads the queue's segments.
     pub fn codec(&self) -> SegmentCodec {
         self.key.as_ref().map_or_else(SegmentCodec::default, |key| SegmentCodec::encrypted(&key.0))
+    }
+
+    /// The password that the page asks for.
+    pub fn page_password(&self) -> Option<Password> {
+        self.password
     }
 
     /// Whether the queue is written with the same key.

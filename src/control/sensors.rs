@@ -1,10 +1,9 @@
 //! What is asked of the sensors: which device each is, and to let go of one.
 
-use std::collections::BTreeMap;
-
 use tokio::sync::watch;
 
 use super::{Reply, SensorDevice, SensorRequest};
+use crate::ble::SensorViews;
 use crate::ble::registry::Registry;
 use crate::reading::SensorId;
 
@@ -13,8 +12,8 @@ use crate::reading::SensorId;
 pub struct Sensors {
     /// Which device each is.
     pub registry: Registry,
-    /// Whether readings flow, of those at work; none on a stopped gateway.
-    pub states: watch::Receiver<BTreeMap<SensorId, bool>>,
+    /// How it stands with those at work; none on a stopped gateway.
+    pub states: watch::Receiver<SensorViews>,
 }
 
 impl Sensors {
@@ -44,7 +43,7 @@ impl Sensors {
         let device = |id: &SensorId| SensorDevice {
             sensor: id.clone(),
             device: devices.get(id).cloned(),
-            streams: states.get(id).copied(),
+            streams: states.get(id).map(|view| view.streams),
         };
         ids.into_iter().map(device).collect()
     }

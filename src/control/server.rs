@@ -11,14 +11,16 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::execute::{execute, tell};
-use super::{Reply, Request, Sensors};
+use super::{GatewayRequest, Reply, Request, Sensors};
 use crate::blocking;
+use crate::overview::Looker;
 use crate::queue::handle::Handle;
 use crate::queue::rescued::Rescuer;
 
@@ -32,12 +34,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub struct Server {
     /// Where to listen; see [`socket_path`](super::socket_path).
     pub socket: PathBuf,
+    /// Who answers.
+    pub parts: Parts,
+}
+
+/// Who answers for what.
+pub struct Parts {
     /// The queue.
     pub queue: Handle,
     /// Reads what is to be taken back into it.
     pub rescuer: Rescuer,
     /// The sensors.
     pub sensors: Sensors,
+    /// The whole.
+    pub looker: Looker,
 }
 
 impl Server {
@@ -83,7 +93,7 @@ impl Server {
             }
             let place = Arc::new(Place::default());
             places.push(place.clone());
-            let server = (&self.queue, &self.rescuer, &self.sensors);
+            let server = &self.parts;
             conversations.push(async move {
                 let ended = tokio::select! {
                     ended = serve(stream, server, &place) => ended,
@@ -131,11 +141,7 @@ impl Drop for Bound {
     }
 }
 
-async fn serve(
-    stream: UnixStream,
-    (queue, rescuer, sensors): (&Handle, &Rescuer, &Sensors),
-    place: &Place,
-) -> io::Result<()> {
+async fn serve(stream: UnixStream, parts: &Parts, place: &Place) -> io::Result<()> {
     /// A pager may pause for long; a request comes at once.
     const REQUEST_WAIT: Duration = Duration::from_secs(5);
     const READER_WAIT: Duration = Duration::from_secs(600);
@@ -150,21 +156,24 @@ async fn serve(
     let answer = async move {
         let request = match request {
             Request::Queue(request) => request,
+            Request::Gateway(request) => {
+                // Who leaves says nothing more, and is not waited for.
+                return tokio::select! {
+                    told = about_the_whole(&parts.looker, &request, &say) => told,
+                    _ = hears.read_line(&mut line) => Ok(()),
+                };
+            }
             Request::Sensors(request) => {
-                let sensors = sensors.clone();
+                let sensors = parts.sensors.clone();
                 for reply in blocking::run(move || sensors.answer(&request)).await {
                     tell(&say, reply).await?;
                 }
                 return Ok(());
             }
         };
-        let end = match execute(queue, rescuer, &request, &say).await {
+        let end = match execute(&parts.queue, &parts.rescuer, &request, &say).await {
             Ok(count) => Reply::Done(count),
-            Err(error) => {
-                let first = Some(&error as &dyn std::error::Error);
-                let chain = std::iter::successors(first, |error| error.source());
-                Reply::Failed(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
-            }
+            Err(error) => failed(&error),
         };
         tell(&say, end).await
     };
@@ -174,9 +183,48 @@ async fn serve(
             let mut line = serde_json::to_vec(&reply)?;
             line.push(b'\n');
             timeout(READER_WAIT, out.write_all(&line)).await??;
+            if said.is_empty() {
+                timeout(READER_WAIT, out.flush()).await??;
+            }
             place.moves();
         }
-        timeout(READER_WAIT, out.flush()).await?
+        Ok(())
     };
     tokio::try_join!(answer, pass_on).map(|((), ())| ())
+}
+
+fn failed(error: &dyn std::error::Error) -> Reply {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    Reply::Failed(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+}
+
+async fn about_the_whole(
+    looker: &Looker,
+    request: &GatewayRequest,
+    say: &mpsc::Sender<Reply>,
+) -> io::Result<()> {
+    let wanted = match request {
+        GatewayRequest::Status => {
+            let end = match looker.look().await {
+                Ok(overview) => {
+                    tell(say, Reply::Overview(Box::new(overview))).await?;
+                    Reply::Done(1)
+                }
+                Err(error) => failed(&error),
+            };
+            return tell(say, end).await;
+        }
+        GatewayRequest::Tail(wanted) => wanted,
+    };
+    let mut hears = looker.live.listen();
+    loop {
+        match hears.recv().await {
+            Ok(heard) if wanted.as_ref().is_none_or(|wanted| *wanted == heard.sensor) => {
+                tell(say, Reply::Heard(heard)).await?;
+            }
+            Ok(_) => {}
+            Err(RecvError::Lagged(missed)) => tell(say, Reply::Missed(missed)).await?,
+            Err(RecvError::Closed) => return tell(say, Reply::Done(0)).await,
+        }
+    }
 }

@@ -73,6 +73,15 @@ impl RecordSink for DirectorySink {
             })
         })
     }
+
+    fn kind(&self) -> &'static str {
+        "directory"
+    }
+
+    /// A sensor's lines stand in their order.
+    fn calls_in_flight_max(&self) -> usize {
+        1
+    }
 }
 
 impl Inner {

@@ -5,6 +5,7 @@
 //! of the sink never ends the drainer, a failure of the queue always does.
 
 pub mod batch;
+pub mod copy;
 pub mod directory;
 pub mod dispatch;
 pub mod hold;
@@ -41,6 +42,14 @@ pub trait RecordSink: Send + Sync {
     /// Sends `records`, none of them twice by itself. One verdict per record, in their order, or the
     /// failure of the whole, after which each may or may not have been accepted.
     fn put<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<EntryVerdict>, CallError>>;
+
+    /// What it is, in a word.
+    fn kind(&self) -> &'static str;
+
+    /// Most calls that it takes at once.
+    fn calls_in_flight_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// What the drainer shows of itself to the status line and the watchdog.
@@ -48,6 +57,8 @@ pub trait RecordSink: Send + Sync {
 pub struct DrainerView {
     /// When the last acceptance was, milliseconds since boot; 0 for none yet.
     pub last_accepted_ms: AtomicU64,
+    /// When the sink began to fail, or to accept again, milliseconds since boot; 0 while it did neither.
+    pub turned_ms: AtomicU64,
     /// Items accepted since the start.
     pub accepted: AtomicU64,
     /// Rounds of the loop: the watchdog's proof of life.
@@ -84,7 +95,9 @@ impl Drainer {
     /// Drains until `stop`, then settles what is in flight, within `SETTLE_MAX`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), QueueError> {
         let started = Instant::now();
-        let mut dispatcher = Dispatcher::new(self.limits, self.order, self.random.clone());
+        let calls_in_flight_max = self.limits.calls_in_flight_max.min(self.sink.calls_in_flight_max());
+        let limits = Limits { calls_in_flight_max, ..self.limits };
+        let mut dispatcher = Dispatcher::new(limits, self.order, self.random.clone());
         let mut in_flight = FuturesUnordered::new();
         // The queue's thread works while calls are made.
         let mut fetching = FuturesUnordered::new();
@@ -195,6 +208,9 @@ impl Drainer {
 
     fn report(&self, transition: Transition) {
         let queued = self.queue.depth();
+        if !matches!(transition, Transition::FailingAgain(_)) {
+            self.view.turned_ms.store(boottime().as_millis() as u64, Ordering::Relaxed);
+        }
         match transition {
             Transition::Recovered { from, after } => {
                 self.failing.send_replace(None);

@@ -1,7 +1,6 @@
 //! What goes on beside the flow of readings: the clock, the status line, the watchdog, and the ledger
 //! in the log.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +11,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
 use super::clock_watch::ClockWatch;
-use crate::ble::SourceView;
+use crate::ble::{SensorViews, SourceView};
 use crate::clock::{SystemClock, boottime};
 use crate::drainer::DrainerView;
 use crate::drainer::settle::{CallError, ErrorClass};
 use crate::queue::handle::Handle;
 use crate::queue::ledger::Ledger;
-use crate::reading::SensorId;
 use crate::service_manager::{self, Watchdog};
 
 const BEAT: Duration = Duration::from_secs(2);
@@ -27,7 +25,7 @@ const BEAT: Duration = Duration::from_secs(2);
 pub(super) struct Heartbeat {
     pub(super) queue: Handle,
     pub(super) clock: SystemClock,
-    pub(super) states: watch::Receiver<BTreeMap<SensorId, bool>>,
+    pub(super) states: watch::Receiver<SensorViews>,
     pub(super) failing: watch::Receiver<Option<CallError>>,
     /// `None` where no sink is configured.
     pub(super) drainer: Option<Arc<DrainerView>>,
@@ -87,7 +85,7 @@ impl Heartbeat {
 
     fn sentence(&self, ledger: &Ledger) -> String {
         let states = self.states.borrow();
-        let streaming = states.values().filter(|streams| **streams).count();
+        let streaming = states.values().filter(|view| view.streams).count();
         let depth = ledger.depth();
         let sensors = match states.len() {
             0 => "no sensor yet".to_owned(),

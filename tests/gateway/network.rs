@@ -65,7 +65,7 @@ fn authority() -> String {
 
 fn kinesis() -> (FakeKinesis, SocketAddr) {
     let fake = FakeKinesis::start(Options::default());
-    let address = fake.address();
+    let address = fake.address;
     (fake, address)
 }
 

@@ -22,6 +22,38 @@ fn the_ten_lines_of_the_readme_are_a_configuration() {
 }
 
 #[test]
+fn files_in_conf_d_are_read_after_the_main_one_by_name_and_their_sensors_add_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    let beside = folder.path().join("conf.d");
+    std::fs::create_dir(&beside).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(beside.join(name), text).unwrap();
+    std::fs::write(&path, "[gateway]\nid = \"main\"\n[[sensor]]\nid = \"a\"\nname = \"A\"\n").unwrap();
+    write("20-b.toml", "[gateway]\nid = \"later\"\n[[sensor]]\nid = \"c\"\nname = \"C\"\n");
+    write("10-a.toml", "[gateway]\nid = \"earlier\"\n[[sensor]]\nid = \"b\"\nname = \"B\"\n");
+    write("note.txt", "no TOML");
+    write(".hidden.toml", "no TOML");
+    let layers = Layers::read(&path, true).unwrap();
+    let config = layers.config().unwrap().config().clone();
+    let sensors: Vec<&str> = config.sensor.iter().map(|sensor| sensor.id.as_str()).collect();
+    assert_eq!((sensors, config.gateway.id.unwrap().as_str()), (vec!["a", "b", "c"], "later"));
+    assert!(layers.origin("gateway.id").ends_with("conf.d/20-b.toml"), "{}", layers.origin("gateway.id"));
+
+    // Without a main file, too; and a mistake names its own.
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(Layers::read(&path, false).unwrap().config().unwrap().config().sensor.len(), 2);
+    write("30-c.toml", "[queue]\nitems_max = \"many\"\n");
+    let mistake = Layers::read(&path, false).unwrap().config().err().unwrap().to_string();
+    assert!(mistake.contains("conf.d/30-c.toml: `queue.items_max`"), "{mistake}");
+    write("30-c.toml", "[queue\n");
+    let mistake = Layers::read(&path, false).unwrap_err().to_string();
+    assert!(mistake.contains("conf.d/30-c.toml"), "{mistake}");
+    std::fs::remove_file(beside.join("30-c.toml")).unwrap();
+    std::fs::create_dir(beside.join("40-d.toml")).unwrap();
+    assert!(Layers::read(&path, false).unwrap_err().to_string().contains("40-d.toml: is no file"));
+}
+
+#[test]
 fn nothing_at_all_is_a_configuration_and_the_default_one() {
     assert_eq!(read("").unwrap(), Config::default());
 }
@@ -38,10 +70,8 @@ fn each_mistake_names_the_source_the_key_what_was_found_and_what_is_allowed() {
         ("[drain]\nbatch_bytes_max = \"lots\"", &["drain.batch_bytes_max", "found `lots`", "64 MiB"]),
         ("[drain]\nrecord_readings_max = 501", &["drain.record_readings_max", "found 501", "1 to 500"]),
         ("[kinesis]\nstream = \"a b\"", &["kinesis.stream", "`a b`", "128 letters"]),
-        (
-            "[kinesis]\nstream = \"a\"\n[directory]\npath = \"/x\"",
-            &["kinesis.stream", "directory.path", "keep one"],
-        ),
+        ("[page]\nlisten = \"8180\"", &["page.listen"]),
+        ("[page]\nlisten = \"0.0.0.0:8180\"", &["page.listen", "found 0.0.0.0:8180", "page.password_file"]),
         ("[kinesis]\nendpoint = \"localhost\"", &["kinesis.endpoint", "localhost", "https://"]),
         ("[kinesis]\ncredential_timeout = \"0s\"", &["kinesis.credential_timeout", "found 0s", "1s to 10m"]),
         ("[[sensor]]\nid = \"a\"", &["sensor", "`address` or `name`", "scan"]),

@@ -191,4 +191,8 @@ impl RecordSink for Sink {
             }
         })
     }
+
+    fn kind(&self) -> &'static str {
+        "simulated"
+    }
 }

@@ -13,6 +13,7 @@ use hr_gateway::config::{Config, DrainOrder, SessionConfig, WhenFull};
 use hr_gateway::drainer::batch::Limits;
 use hr_gateway::drainer::{Drainer, DrainerView};
 use hr_gateway::ingest::{Ingest, Inlet};
+use hr_gateway::live::Live;
 use hr_gateway::queue::QueueError;
 use hr_gateway::queue::capacity::Capacity;
 use hr_gateway::queue::handle::Handle;
@@ -170,6 +171,7 @@ impl World {
             commit_interval: Duration::ZERO,
             rounds: Arc::default(),
             registry: None,
+            live: Live::new(),
         };
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let (inlet, stop) = (Arc::new(Inlet::new(received).into()), CancellationToken::new());

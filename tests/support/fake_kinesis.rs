@@ -97,7 +97,7 @@ struct Bucket {
 }
 
 pub struct FakeKinesis {
-    address: SocketAddr,
+    pub address: SocketAddr,
     state: Arc<Mutex<State>>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -125,10 +125,6 @@ impl FakeKinesis {
 
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -389,11 +385,8 @@ fn error(status: u16, code: &str) -> Response<Full<Bytes>> {
 
 fn too_large() -> Response<Full<Bytes>> {
     let body = Full::new(Bytes::from("<html>413</html>"));
-    Response::builder()
-        .status(413)
-        .header("content-type", "text/html")
-        .body(body)
-        .expect("the parts are right")
+    let answer = Response::builder().status(413).header("content-type", "text/html");
+    answer.body(body).expect("the parts are right")
 }
 
 fn json(status: u16, body: String) -> Response<Full<Bytes>> {

@@ -29,6 +29,8 @@ complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -s h -l help -d 'P
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -s V -l version -d 'Print version'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "run" -d 'Run the gateway: what the systemd unit does'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "demo" -d 'Run the main job with a simulated watch: no Bluetooth, no account'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "status" -d 'Show how the running gateway is, and what needs a look'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "tail" -d 'Show readings as they come'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "scan" -d 'Show Bluetooth devices nearby'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "check" -d 'Show the effective configuration, and where each value came from'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_needs_command" -f -a "queue" -d 'Look into the queue of a stopped or running gateway, and mend it'
@@ -42,9 +44,16 @@ complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l output 
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l kinesis-endpoint -d 'Drain into this Kinesis endpoint instead' -r
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l stream -d 'The stream there' -r
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l sensors -d 'How many watches to simulate' -r
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l page -d 'Show the live page meanwhile, on this machine' -r
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l quiet -d 'Do not show the readings'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand status" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand status" -l json -d 'Print JSON'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand status" -s h -l help -d 'Print help'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand tail" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand tail" -l json -d 'Print JSON, one line each'
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand tail" -s h -l help -d 'Print help'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand scan" -l for -d 'Scan for so long' -r
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand scan" -l adapter -d 'Scan on this adapter only, by its name or address; may be repeated' -r
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand scan" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F

@@ -40,4 +40,4 @@ mod task;
 mod values;
 
 pub use supervisor::BluezSource;
-pub use task::{SensorStates, Wanted};
+pub use task::Wanted;

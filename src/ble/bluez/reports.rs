@@ -24,6 +24,41 @@ pub(super) fn say(sensor: &SensorId, report: Report) {
     }
 }
 
+/// Why readings do not flow, in a few words.
+pub(super) fn reason(report: Report) -> &'static str {
+    match report {
+        Report::Streaming => "",
+        Report::LinkLost => "link lost; looked for",
+        Report::Silent => "connected, and sends nothing",
+        Report::Held => "another program takes its notifications",
+        Report::NoAdapter(why) => match why {
+            NoAdapter::NoAnswer => "bluetoothd does not answer",
+            NoAdapter::NoBluetoothd => "bluetoothd is not running",
+            NoAdapter::Restarted => "bluetoothd was started again; looked for",
+            NoAdapter::Missing => "no Bluetooth adapter",
+            NoAdapter::NotThisOne => "its adapter is not there",
+            NoAdapter::Blocked => "the adapter is blocked by rfkill",
+            NoAdapter::Off => "the adapter is off",
+            NoAdapter::NotReady => "the adapter is not ready",
+            NoAdapter::DoesNotScan => "the adapter does not scan",
+        },
+        Report::Absent(why) => match why {
+            Absence::NotSeen => "not in range; looked for",
+            Absence::Stranger => "another device has its name",
+            Absence::Ambiguous => "several devices have its name",
+            Absence::LongerName => "a device's name only begins with its name",
+            Absence::NothingSaid => "its advertisements say nothing of the heart",
+            Absence::NoLinkLeft => "no adapter has a link left",
+        },
+        Report::Failing(failure) => match failure {
+            Failure::BondNeeded => "it demands bonding",
+            Failure::NoHeartRate => "it offers no Heart Rate Service",
+            Failure::StaleServices => "it refuses by what BlueZ remembers of its services",
+            _ => "it is there and does not work",
+        },
+    }
+}
+
 fn report_no_adapter(sensor: &SensorId, why: NoAdapter) {
     match why {
         // Said once for all sensors, where it was found.

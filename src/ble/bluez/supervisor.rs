@@ -19,10 +19,10 @@ use super::listener::listen;
 use super::radio::Radio;
 use super::scan::{ScanError, has_heart_rate, heard};
 use super::sensor::keep_subscribed;
-use super::task::{SensorStates, Shared, Wanted};
+use super::task::{Shared, Wanted};
 use crate::ble::identity::{Identities, Seen};
 use crate::ble::registry::Registry;
-use crate::ble::{NotificationSource, SourceEvent, SourceView};
+use crate::ble::{NotificationSource, SensorViews, SourceEvent, SourceView};
 use crate::clock::SystemClock;
 use crate::config::{AdapterChoice, Address, BluetoothConfig, Follow, SensorConfig};
 use crate::pseudonym::pseudonym;
@@ -51,8 +51,8 @@ pub struct BluezSource {
     pub name_secret: Vec<u8>,
     /// Which device each sensor is.
     pub registry: Registry,
-    /// Who streams, for the status line.
-    pub states: SensorStates,
+    /// How it stands with each sensor.
+    pub states: watch::Sender<SensorViews>,
     /// What the watchdog and the status line see of it.
     pub view: Arc<SourceView>,
     /// Whether the last look around failed: said once.
@@ -213,7 +213,7 @@ impl BluezSource {
         let states = self.states.borrow();
         children.retain(|id, child| {
             let Some(streamed_at) = &mut child.discovered else { return true };
-            if states.get(id) == Some(&true) {
+            if states.get(id).is_some_and(|view| view.streams) {
                 *streamed_at = Instant::now();
             }
             let keep = streamed_at.elapsed() < DISCOVERED_KEPT;

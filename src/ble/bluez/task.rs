@@ -1,6 +1,5 @@
 //! A sensor's task, as what works for it sees it: its configuration, what it shares, and what is said of it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,12 +13,12 @@ use super::bus::Answers;
 use super::discovery::Discovery;
 use super::objects::Objects;
 use super::radio::Radio;
-use super::reports::say;
+use super::reports::{reason, say};
 use crate::ble::adapters::Offer;
 use crate::ble::identity::{Choice, Identities, Seen};
 use crate::ble::lifecycle::{Lifecycle, Report};
 use crate::ble::registry::Registry;
-use crate::ble::{SourceEvent, SourceEventKind};
+use crate::ble::{SensorView, SensorViews, SourceEvent, SourceEventKind};
 use crate::clock::{SystemClock, boottime};
 use crate::config::{AdapterChoice, BluetoothConfig, SensorConfig};
 use crate::heart_rate::BodySensorLocation;
@@ -29,9 +28,6 @@ use crate::reading::{GapReason, Moment, SensorId, SensorState};
 const LISTEN: Duration = Duration::from_secs(3);
 /// So long other adapters are given to hear a device that one hears.
 const ADAPTERS_SETTLE: Duration = Duration::from_millis(900);
-
-/// Sensors by name → whether readings flow.
-pub type SensorStates = watch::Sender<BTreeMap<SensorId, bool>>;
 
 /// What the source obeys; replaced on SIGHUP.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,7 +47,7 @@ pub(super) struct Shared {
     pub(super) bonds: Arc<Bonds>,
     pub(super) clock: SystemClock,
     pub(super) events: mpsc::Sender<SourceEvent>,
-    pub(super) states: SensorStates,
+    pub(super) states: watch::Sender<SensorViews>,
     pub(super) wanted: watch::Receiver<Wanted>,
     pub(super) answers: Answers,
 }
@@ -173,6 +169,7 @@ impl Task {
 
     /// From now on `seen` is the sensor's device: its readings are taken.
     pub(super) async fn take_as_sensor(&self, seen: &Seen) {
+        self.note_adapter(&seen.adapter);
         // Once for a link: whoever lets go of the device meanwhile means the next one.
         if self.taken.swap(true, Ordering::Relaxed) {
             return;
@@ -222,9 +219,21 @@ impl Task {
 
     /// Whether readings flow; `None` where the task is at its end.
     pub(super) fn set_state(&self, streams: Option<bool>) {
-        self.shared.states.send_modify(|states| match streams {
-            Some(streams) => _ = states.insert(self.sensor().clone(), streams),
-            None => _ = states.remove(self.sensor()),
+        match streams {
+            Some(streams) => self.note(|view| view.streams = streams),
+            None => self.shared.states.send_modify(|states| _ = states.remove(self.sensor())),
+        }
+    }
+
+    /// The adapter that it is reached by.
+    fn note_adapter(&self, adapter: &str) {
+        self.note(|view| view.adapter = Some(adapter.to_owned()));
+    }
+
+    fn note(&self, change: impl FnOnce(&mut SensorView)) {
+        self.shared.states.send_modify(|states| {
+            let looked_for = || SensorView { why: "looked for", ..SensorView::default() };
+            change(states.entry(self.sensor().clone()).or_insert_with(looked_for));
         });
     }
 
@@ -234,6 +243,7 @@ impl Task {
         if report == Report::Streaming {
             self.set_state(Some(true));
         }
+        self.note(|view| view.why = reason(report));
         say(self.sensor(), report);
     }
 }

@@ -196,6 +196,10 @@ impl RecordSink for KinesisSink {
     fn put<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<EntryVerdict>, CallError>> {
         Box::pin(self.put_records(records))
     }
+
+    fn kind(&self) -> &'static str {
+        "kinesis"
+    }
 }
 
 /// Of the wall clock now: itself minus time since boot, milliseconds.

@@ -1,5 +1,5 @@
-//! The file with the queue's key. It is read with the configuration: without its key the queue cannot be
-//! opened, so a file that is missing or holds something else is a mistake like any other.
+//! Files with the queue's key and the page's password. They are read with the configuration: without its key the
+//! queue cannot be opened, so a file that is missing or holds something else is a mistake like any other.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +9,8 @@ use std::path::Path;
 const KEY_BYTES: usize = 32;
 /// More than a key in hexadecimal digits, with line ends.
 const FILE_BYTES_MAX: u64 = 1024;
+/// A shorter password is guessed.
+const PASSWORD_LETTERS_MIN: usize = 12;
 /// Where systemd hands credentials over.
 const CREDENTIALS: &str = "/run/credentials";
 /// Read by everybody on the machine.
@@ -18,8 +20,31 @@ const WORLD_READABLE: u32 = 0o004;
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Key(pub(super) [u8; KEY_BYTES]);
 
-/// Reads it; also what is to be said of a file that is right and yet not as it should be.
-pub(super) fn read(path: &Path) -> Result<(Key, Option<String>), String> {
+/// Reads a key; also what is to be said of a file that is right and yet not as it should be.
+pub(super) fn read_key(path: &Path) -> Result<(Key, Option<String>), String> {
+    let (bytes, warning) = read(path, "queue.encryption_key_file")?;
+    let key = key_from(&bytes).ok_or_else(|| {
+        format!(
+            "{} holds no key: allowed are {KEY_BYTES} bytes, or {} hexadecimal digits",
+            path.display(),
+            2 * KEY_BYTES
+        )
+    })?;
+    Ok((Key(key), warning))
+}
+
+/// Reads a password: the file's first line.
+pub(super) fn read_password(path: &Path) -> Result<(String, Option<String>), String> {
+    let (bytes, warning) = read(path, "page.password_file")?;
+    let line = str::from_utf8(&bytes).ok().and_then(|text| text.lines().next()).unwrap_or_default();
+    if line.chars().count() < PASSWORD_LETTERS_MIN || line.chars().any(char::is_control) {
+        let what = format!("write one of at least {PASSWORD_LETTERS_MIN} letters into its first line");
+        return Err(format!("{} holds no password: {what}", path.display()));
+    }
+    Ok((line.to_owned(), warning))
+}
+
+fn read(path: &Path, key: &str) -> Result<(Vec<u8>, Option<String>), String> {
     let shown = path.display();
     let fail = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound if path.starts_with(CREDENTIALS) => format!(
@@ -35,17 +60,10 @@ pub(super) fn read(path: &Path) -> Result<(Key, Option<String>), String> {
     let mode = file.metadata().map_err(fail)?.permissions().mode();
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(fail)?;
-    let key = key_from(&bytes).ok_or_else(|| {
-        format!(
-            "{shown} holds no key: allowed are {KEY_BYTES} bytes, or {} hexadecimal digits",
-            2 * KEY_BYTES
-        )
-    })?;
     let open = mode & WORLD_READABLE != 0;
-    let warning = open.then(|| {
-        format!("`queue.encryption_key_file`: every user of this machine can read {shown}: chmod o-r {shown}")
-    });
-    Ok((Key(key), warning))
+    let warning =
+        open.then(|| format!("`{key}`: every user of this machine can read {shown}: chmod o-r {shown}"));
+    Ok((bytes, warning))
 }
 
 fn key_from(bytes: &[u8]) -> Option<[u8; KEY_BYTES]> {
