@@ -60,7 +60,7 @@ pub const LINKS_DEADLINE: Duration = Duration::from_secs(12);
 /// By then ingest has committed; the rest is for closing the queue.
 const INGEST_DEADLINE: Duration = Duration::from_secs(16);
 /// A source that ended by itself leaves a queue to drain; without progress for so long, it is left.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a gateway is made of.
 pub struct Gateway {

@@ -18,7 +18,7 @@ use crate::reading::{BootId, Moment, SensorId};
 
 /// One or more simulated watches.
 pub struct Simulator {
-    /// Their names.
+    /// Their names; a recording that names its sensors plays under those.
     pub sensors: Vec<SensorId>,
     /// What they send.
     pub script: Script,
@@ -67,18 +67,21 @@ impl Simulator {
     async fn play(&self, timeline: Timeline, events: mpsc::Sender<SourceEvent>) {
         let mut index = 0;
         loop {
-            let (offset, measurement) = match &self.script {
+            let point = match &self.script {
                 Script::Replay(points) => match points.get(index) {
-                    Some(point) => (point.offset, point.measurement.clone()),
+                    Some(point) => point.clone(),
                     None => return,
                 },
-                Script::MadeUp => (Duration::from_secs(index as u64), made_up(index)),
+                Script::MadeUp => {
+                    let at = Duration::from_secs(index as u64);
+                    Point { sensor: None, offset: at, play_at: at, measurement: made_up(index) }
+                }
             };
             index += 1;
-            tokio::time::sleep_until(timeline.started + offset.div_f64(self.speed)).await;
-            for sensor in &self.sensors {
-                let kind = SourceEventKind::Notification(measurement.encode());
-                let event = SourceEvent { sensor: sensor.clone(), at: timeline.at(offset), kind };
+            tokio::time::sleep_until(timeline.started + point.play_at.div_f64(self.speed)).await;
+            for sensor in point.sensor.as_ref().map_or(&*self.sensors, std::slice::from_ref) {
+                let kind = SourceEventKind::Notification(point.measurement.encode());
+                let event = SourceEvent { sensor: sensor.clone(), at: timeline.at(point.offset), kind };
                 if events.send(event).await.is_err() {
                     return;
                 }
@@ -96,11 +99,16 @@ struct Timeline {
 
 impl Timeline {
     fn new(simulator: &Simulator) -> Self {
-        let length = match &simulator.script {
-            Script::Replay(points) => points.last().map_or(Duration::ZERO, |point| point.offset),
-            Script::MadeUp => simulator.stop_after.unwrap_or_default().mul_f64(simulator.speed),
+        let (length, played) = match &simulator.script {
+            Script::Replay(points) => {
+                points.last().map(|point| (point.offset, point.play_at)).unwrap_or_default()
+            }
+            Script::MadeUp => {
+                let length = simulator.stop_after.unwrap_or_default().mul_f64(simulator.speed);
+                (length, length)
+            }
         };
-        let ahead = length.saturating_sub(length.div_f64(simulator.speed));
+        let ahead = length.saturating_sub(played.div_f64(simulator.speed));
         let now = simulator.clock.now();
         let base = Moment {
             // Its own, made-up boot: simulated time must never be corrected by the machine's.

@@ -1,6 +1,7 @@
 //! `hr-gatewayd demo`: the main job with a simulated watch.
 
-use std::io::Write;
+mod shown;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+
+use shown::Shown;
 
 use super::run::Interrupts;
 use super::{EXIT_UNBALANCED, Failure, out, say};
@@ -18,11 +20,9 @@ use crate::ble::{SensorView, recording};
 use crate::clock::{SystemClock, boottime};
 use crate::config::{Config, DEFAULT_PATH, KinesisConfig, Span};
 use crate::drainer::RecordSink;
-use crate::drainer::batch::Record;
 use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
-use crate::drainer::settle::{CallError, EntryVerdict};
-use crate::gateway::{Gateway, Source, Stops};
+use crate::gateway::{DRAIN_PATIENCE, Gateway, Source, Stops};
 use crate::live::Live;
 use crate::private;
 use crate::queue::capacity::Capacity;
@@ -31,7 +31,6 @@ use crate::queue::handle::Handle;
 use crate::queue::segment::SegmentCodec;
 use crate::reading::SensorId;
 use crate::telemetry::Filter;
-use crate::wire::WireRecord;
 
 /// The region of a demo's endpoint where none is given: test servers take any.
 const DEMO_REGION: &str = "us-east-1";
@@ -70,6 +69,9 @@ pub struct DemoArgs {
     /// Show the live page meanwhile, on this machine.
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "8180")]
     page: Option<u16>,
+    /// Show each reading in a line of its own, on a terminal too.
+    #[arg(long)]
+    plain: bool,
     /// Do not show the readings.
     #[arg(long)]
     quiet: bool,
@@ -92,7 +94,7 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     config.page.listen = args.page.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let folder = Scratch::new()?;
     let (sink, place) = sink(&args, &config, &folder).await;
-    let sink = if args.quiet { sink } else { Arc::new(Shown { sink }) };
+    let sink = if args.quiet { sink } else { Arc::new(Shown::new(sink, args.plain)) };
     let capacity = Capacity { disk_headroom: 0, ..Capacity::from_config(&config.queue) };
     let gateway = "demo-gateway".parse()?;
     let opened = DurableQueue::open(&folder.path.join("queue"), capacity, SegmentCodec::default(), &gateway)?;
@@ -123,13 +125,26 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
         config,
     };
     let mut interrupts = Interrupts::new()?;
+    let mut waits = false;
     let running = gateway.run(&mut source, stops.clone());
     tokio::pin!(running);
-    let result = tokio::select! {
-        result = &mut running => result,
-        () = interrupts.next() => {
-            stops.whole.cancel();
-            running.await
+    let result = loop {
+        tokio::select! {
+            result = &mut running => break result,
+            () = interrupts.next() => {
+                if stops.whole.is_cancelled() {
+                    say!("hr-gatewayd: stopped; the queue is kept in {}", folder.keep().display());
+                    return Ok(ExitCode::from(EXIT_UNBALANCED));
+                }
+                stops.whole.cancel();
+                say!("hr-gatewayd: stopping, once the sink has answered; Ctrl-C again does not wait for it");
+            }
+            () = outlasted(stop_after, &queue), if !waits && !stops.whole.is_cancelled() => {
+                let wait = DRAIN_PATIENCE.as_secs();
+                let queued = queue.depth();
+                say!("hr-gatewayd: {queued} items wait for the sink, {wait} s at most without progress; Ctrl-C does not wait");
+                waits = true;
+            }
         }
     };
     let status = queue.status().await?;
@@ -137,6 +152,9 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
         + status.totals.other_records.queued
         + status.totals.readings.dead_lettered
         + status.totals.readings.evicted;
+    let readings = status.totals.readings;
+    let arrived = if left_behind == 0 { "all of them".to_owned() } else { readings.delivered.to_string() };
+    say!("{} readings received; {arrived} arrived in {place}", readings.received);
     out!("{}", serde_json::to_string(&status.totals)?);
     result?;
     if status.balances && left_behind == 0 {
@@ -144,6 +162,17 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     }
     say!("hr-gatewayd: not all readings arrived; the queue is kept in {}", folder.keep().display());
     Ok(ExitCode::from(EXIT_UNBALANCED))
+}
+
+/// Returns when there has been nothing more to simulate for a second, and something still waits.
+async fn outlasted(stop_after: Option<Duration>, queue: &Handle) {
+    match stop_after {
+        Some(stop_after) => tokio::time::sleep(stop_after + Duration::from_secs(1)).await,
+        None => return std::future::pending().await,
+    }
+    while queue.depth() == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn sink(args: &DemoArgs, config: &Config, folder: &Scratch) -> (Arc<dyn RecordSink>, String) {
@@ -189,48 +218,5 @@ impl Drop for Scratch {
         if !self.keep.get() {
             _ = std::fs::remove_dir_all(&self.path);
         }
-    }
-}
-
-/// Shows each reading when the sink beneath has accepted it.
-struct Shown {
-    sink: Arc<dyn RecordSink>,
-}
-
-impl RecordSink for Shown {
-    fn put<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<EntryVerdict>, CallError>> {
-        Box::pin(async move {
-            let verdicts = self.sink.put(records).await?;
-            let mut out = std::io::stdout().lock();
-            for (record, verdict) in records.iter().zip(&verdicts) {
-                if matches!(verdict, EntryVerdict::Accepted { .. }) {
-                    // A reader that went away (`| head`) does not stop the demo.
-                    record.data.split(|byte| *byte == b'\n').for_each(|line| _ = show(&mut out, line));
-                }
-            }
-            Ok(verdicts)
-        })
-    }
-
-    fn kind(&self) -> &'static str {
-        self.sink.kind()
-    }
-
-    fn calls_in_flight_max(&self) -> usize {
-        self.sink.calls_in_flight_max()
-    }
-}
-
-fn show(out: &mut impl Write, line: &[u8]) -> std::io::Result<()> {
-    let Ok(record) = serde_json::from_slice::<WireRecord<'_>>(line) else { return Ok(()) };
-    let WireRecord { timestamp, sensor_id, sequence, .. } = &record;
-    match (record.heart_rate, record.gap_reason) {
-        (Some(heart_rate), _) => {
-            let rr = record.rr_intervals_ms.iter().map(|ms| format!(" {ms:.1}")).collect::<String>();
-            let rr = if rr.is_empty() { rr } else { format!("   RR{rr} ms") };
-            writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} {heart_rate:>3} bpm{rr}")
-        }
-        (None, Some(reason)) => writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} gap: {reason:?}"),
-        (None, None) => writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} sensor state"),
     }
 }
