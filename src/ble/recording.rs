@@ -24,6 +24,8 @@ use crate::reading::SensorId;
 const PAUSE: Duration = Duration::from_secs(3_600);
 /// Longest recording. More is no offset but a time of day.
 const OFFSET_S_MAX: f64 = 31.0 * 86_400.0;
+/// Watches step back by a second where a lap or a sport ends.
+const STEP_BACK_MAX: Duration = Duration::from_secs(10);
 const HEART_RATE_MAX: u16 = 300;
 /// RR-Intervals that a heart, or a missed beat, can make.
 const RR_MS: std::ops::RangeInclusive<f64> = 100.0..=10_000.0;
@@ -175,7 +177,7 @@ impl Points {
             Columns::Readings { offset, heart_rate, rr, recording: name } => {
                 self.change_to(recording(name));
                 let offset = offset_of(cell(*offset))?;
-                if offset < self.latest {
+                if offset + STEP_BACK_MAX < self.latest {
                     return Err(format!(
                         "`offset_s` goes back, from {} to {}; rows stand in the order of their time, and a column \
                          `recording` names where the next begins",
@@ -236,7 +238,7 @@ impl Points {
     }
 
     fn push(&mut self, offset: Duration, measurement: HeartRateMeasurement) {
-        self.latest = offset;
+        self.latest = self.latest.max(offset);
         let (began, play_began) = self.began;
         self.points.push(Point {
             sensor: None,
@@ -343,7 +345,7 @@ mod tests {
             ("", "FILE: holds no reading; a recording has the columns"),
             ("offset_s,heart_rate_bpm\n", "FILE: holds no reading"),
             ("time,bpm\n0,60\n", "FILE: begins with `time,bpm`; a recording has the columns `offset_s"),
-            ("offset_s,heart_rate_bpm\n5,60\n4,61\n", "FILE, line 3: `offset_s` goes back, from 5 to 4"),
+            ("offset_s,heart_rate_bpm\n50,60\n4,61\n", "FILE, line 3: `offset_s` goes back, from 50 to 4"),
             (
                 "offset_s,heart_rate_bpm\n1752599433,60\n",
                 "FILE, line 2: `1752599433` is not what stands there",
