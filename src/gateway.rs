@@ -1,4 +1,4 @@
-//! The composition root, and the only spawner.
+//! The tasks of a running gateway: who owns what, and who stops when.
 //!
 //! | task | owns | stops when |
 //! | --- | --- | --- |

@@ -14,11 +14,11 @@
 //! * An item is removed only after the sink accepted it ([`drainer`]).
 //! * Where something was lost or could not be measured, a gap record says from when to when and why
 //!   ([`reading::GapReason`]).
-//! * Decisions are pure, with time and randomness passed in; what acts on them is thin. One module
-//!   spawns ([`gateway`]); one names bluer ([`ble::bluez`]), one sled, one the AWS SDK
+//! * Decisions are pure, with time and randomness passed in; what acts on them is thin. The tasks of a
+//!   running gateway are spawned in [`gateway`]; one module names bluer ([`ble::bluez`]), one sled, one the AWS SDK
 //!   ([`drainer::kinesis`]).
 //!
-//! The modules, in the order of understanding them. Without the feature `daemon` only those that touch
+//! The modules, by name, the pure ones first. Without the feature `daemon` only those that touch
 //! nothing are here; the cloud side uses them.
 
 pub mod backoff;

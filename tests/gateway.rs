@@ -1,5 +1,5 @@
-//! End to end: the real binary; BlueZ as a mock on a private bus, through the real bluer; real sled;
-//! and Kinesis as our fake and as moto.
+//! End to end: the real binary, and in some tests of the drainer its parts in this process; BlueZ as a mock on a
+//! private bus, through the real bluer; real sled; and Kinesis as our fake and as moto.
 
 #[path = "gateway/adapters.rs"]
 mod adapters;

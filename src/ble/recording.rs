@@ -283,7 +283,8 @@ fn heart_rate_of(cell: &str) -> Result<u16, String> {
 }
 
 fn rr_of(cell: &str) -> Result<Vec<RrInterval>, String> {
-    let cells = cell.split([' ', ';', '|']).filter(|cell| !cell.is_empty());
+    // A list in brackets is what an export has.
+    let cells = cell.split([' ', ';', '|', ',', '[', ']']).filter(|cell| !cell.is_empty());
     let interval = |cell: &str| {
         let ms: Option<f64> = cell.parse().ok();
         let allowed = format!("an RR-Interval has {} to {} milliseconds", RR_MS.start(), RR_MS.end());
@@ -326,7 +327,7 @@ mod tests {
         assert_eq!(rates(&beats), [60, 120]);
         assert_eq!(rates(&read_text("\u{feff}# Kubios\n1000\n500\n500\n").unwrap()), [60, 120]);
         let export = "timestamp,heart_rate,rr_intervals_ms,sensor_id\n2025-07-15T17:10:33.000Z,60,,adi\n\
-                      2025-07-15T17:10:34.000Z,,,adi\n2025-07-15T17:10:35.500Z,61,983.4,bo\n";
+                      2025-07-15T17:10:34.000Z,,,adi\n2025-07-15T17:10:35.500Z,61,[983.4],bo\n";
         let export = read_text(export).unwrap();
         assert_eq!((rates(&export), export[1].offset), (vec![60, 61], Duration::from_millis(2_500)));
         assert_eq!(export[1].sensor.as_ref().unwrap().as_str(), "bo");

@@ -17,7 +17,7 @@
 //! What can be read of a damaged store is a [`rescued::Rescued`] queue, which is only looked at.
 //!
 //! [`durable::DurableQueue`] keeps the contract on disk, [`model::ModelQueue`] in memory and in the
-//! plainest way; `tests/queue_contract.rs` holds both to it.
+//! plainest way; `tests/queue/contract.rs` holds both to it.
 
 pub mod capacity;
 pub mod durable;

@@ -1,13 +1,13 @@
-//! A line of the wire as a line of CSV.
+//! A line of the wire as a line of CSV: every field of [`WireRecord`], under its name there.
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::wire::WireRecord;
 
-/// The columns, in order.
-pub(super) const CSV_COLUMNS: [&str; 19] = [
+/// The columns, in order. Those that came later stand behind.
+pub(super) const CSV_COLUMNS: [&str; 21] = [
     "timestamp",
     "heart_rate",
     "reading_id",
@@ -27,41 +27,47 @@ pub(super) const CSV_COLUMNS: [&str; 19] = [
     "record",
     "battery_percent",
     "rssi_dbm",
+    "gap_readings_lost",
+    "schema_version",
 ];
 
 pub(super) fn write_csv(out: &mut impl Write, line: &str) -> io::Result<()> {
+    // Read as what it is, so that a line of a later version is not half understood.
     let record: WireRecord<'_> = serde_json::from_str(line)?;
-    let text = |value: Option<String>| value.unwrap_or_default();
-    // As in a recording: a list in one cell, separated by spaces.
-    let rr: Vec<String> = record.rr_intervals_ms.iter().map(ToString::to_string).collect();
-    let cells = [
-        record.timestamp.into_owned(),
-        text(record.heart_rate.map(|value| value.to_string())),
-        record.reading_id.into_owned(),
-        record.gateway_id.into_owned(),
-        record.sensor_id.into_owned(),
-        record.session_id.into_owned(),
-        record.sequence.to_string(),
-        text(record.sensor_contact.map(|value| value.to_string())),
-        text(record.energy_expended_kj.map(|value| value.to_string())),
-        rr.join(" "),
-        word(&record.gap_reason),
-        text(record.gap_start.map(std::borrow::Cow::into_owned)),
-        text(record.gap_end.map(std::borrow::Cow::into_owned)),
-        word(&record.clock),
-        word(&record.sensor_location),
-        word(&record.mode),
-        word(&record.record),
-        text(record.battery_percent.map(|value| value.to_string())),
-        text(record.rssi_dbm.map(|value| value.to_string())),
-    ];
+    let Value::Object(fields) = serde_json::to_value(&record)? else { return Ok(()) };
     let mut csv = ::csv::WriterBuilder::new().from_writer(Vec::new());
-    csv.write_record(&cells)?;
+    csv.write_record(CSV_COLUMNS.map(|column| cell(&fields, column)))?;
     out.write_all(&csv.into_inner().map_err(|error| error.into_error())?)
 }
 
-/// The word that stands for a value on the wire; none for an absent one.
-fn word(value: &impl Serialize) -> String {
-    let value = serde_json::to_value(value).ok();
-    value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+/// Empty for what is absent. A list stays one, `[812.5,820.3]`: one of a single number would else be taken for that.
+fn cell(fields: &Map<String, Value>, column: &str) -> String {
+    match fields.get(column) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A line that has every field.
+    const FULLEST: &str = r#"{"timestamp":"2025-07-15T17:10:33.123Z","heart_rate":72,"reading_id":"a-1","gateway_id":"g","sensor_id":"s","session_id":"a-1","sequence":1,"sensor_contact":true,"energy_expended_kj":5,"rr_intervals_ms":[812.5],"sensor_location":"wrist","mode":"advertisement","record":"sensor_state","battery_percent":80,"rssi_dbm":-60,"gap_reason":"link_down","gap_start":"2025-07-15T17:10:32.000Z","gap_end":"2025-07-15T17:10:33.123Z","gap_readings_lost":3,"clock":"synchronized","schema_version":1}"#;
+
+    #[test]
+    fn every_field_of_the_wire_has_a_column_and_a_lone_interval_is_a_list() {
+        let record: WireRecord<'_> = serde_json::from_str(FULLEST).unwrap();
+        let fields = serde_json::to_value(&record).unwrap();
+        let fields: BTreeSet<&str> = fields.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, CSV_COLUMNS.into_iter().collect());
+        let mut out = Vec::new();
+        write_csv(&mut out, FULLEST).unwrap();
+        let row = String::from_utf8(out).unwrap();
+        assert_eq!(row.matches(',').count(), CSV_COLUMNS.len() - 1, "nothing is empty: {row}");
+        assert!(row.contains(",[812.5],") && row.ends_with(",3,1\n"), "{row}");
+    }
 }
