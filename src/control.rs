@@ -7,6 +7,7 @@
 mod execute;
 mod sensors;
 mod server;
+mod whole;
 
 use std::io::{self, BufRead, Write};
 use std::os::unix::net::UnixStream;
@@ -19,8 +20,6 @@ pub use sensors::Sensors;
 pub use server::{Parts, Server};
 
 use crate::ble::identity::Known;
-use crate::live::Heard;
-use crate::overview::Overview;
 use crate::queue::{self, QueueError};
 use crate::reading::SensorId;
 
@@ -40,10 +39,18 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GatewayRequest {
-    /// How it is.
-    Status,
-    /// What is heard from now on, of one sensor or of all, until the asker leaves.
-    Tail(Option<SensorId>),
+    /// How it is: lines of text, or of JSON; what is done is the number of things that somebody should look at.
+    Status {
+        /// JSON is wanted.
+        json: bool,
+    },
+    /// What is heard from now on, a line each, until the asker leaves.
+    Tail {
+        /// Of this sensor alone.
+        sensor: Option<SensorId>,
+        /// JSON is wanted.
+        json: bool,
+    },
 }
 
 /// What is asked of the queue.
@@ -101,7 +108,7 @@ pub enum Selection {
 pub enum Reply {
     /// To [`QueueRequest::Status`].
     Status(Box<queue::Status>),
-    /// A queued item's NDJSON line.
+    /// A line to print: a queued item's NDJSON, or what was asked of the gateway.
     Line(String),
     /// A dead letter: its sequence, the sink's words, its NDJSON line.
     DeadLetter {
@@ -123,10 +130,6 @@ pub enum Reply {
     },
     /// To [`SensorRequest::List`].
     Sensor(SensorDevice),
-    /// To [`GatewayRequest::Status`].
-    Overview(Box<Overview>),
-    /// To [`GatewayRequest::Tail`].
-    Heard(Heard),
     /// So many records were not passed on: the asker was too slow.
     Missed(u64),
     /// So many of so many are done.

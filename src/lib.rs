@@ -65,3 +65,5 @@ pub mod service_manager;
 pub mod system_bus;
 #[cfg(feature = "daemon")]
 pub mod telemetry;
+#[cfg(feature = "daemon")]
+mod units;

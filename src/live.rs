@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::clock::boottime;
@@ -20,7 +20,7 @@ const AHEAD: usize = 1024;
 const RECENT_MAX: usize = 600;
 
 /// One record, as it is shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Heard {
     /// Whose it is.
     pub sensor: SensorId,
@@ -32,7 +32,7 @@ pub struct Heard {
 }
 
 /// What was heard.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum What {
     /// A reading.
@@ -40,10 +40,10 @@ pub enum What {
         /// Beats per minute.
         heart_rate: u16,
         /// RR-Intervals, milliseconds.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         rr_ms: Vec<f64>,
         /// Skin contact, where the sensor tells.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         contact: Option<bool>,
     },
     /// A span without readings ended.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::ble::{SensorViews, SourceView};
@@ -24,7 +24,7 @@ use crate::queue::sequence_set::SequenceSet;
 use crate::reading::{GatewayId, Moment, SensorId};
 
 /// How a gateway is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Overview {
     /// Its program's version.
     pub version: String,
@@ -47,7 +47,7 @@ pub struct Overview {
 }
 
 /// How a sensor is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SensorOverview {
     /// Its name.
     pub sensor: SensorId,
@@ -72,7 +72,7 @@ pub struct SensorOverview {
 }
 
 /// How the sink is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SinkOverview {
     /// `kinesis`, `directory`, or `none`.
     pub kind: String,
@@ -87,7 +87,7 @@ pub struct SinkOverview {
 }
 
 /// Whether a sink accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkState {
     /// There is none.
@@ -105,7 +105,7 @@ pub enum SinkState {
 }
 
 /// How the queue is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QueueOverview {
     /// Items in it.
     pub depth: u64,

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the demo's ledger does not balance or something was
 //! left behind; 78 the configuration needs a change (systemd does not restart on it).
 
+mod moving;
 mod stdio;
 
 pub mod check;
@@ -14,7 +15,6 @@ pub mod scan;
 pub mod sensor;
 pub mod status;
 pub mod tail;
-mod units;
 
 use stdio::{out, passed_on, say};
 

@@ -11,13 +11,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 
 use csv::{CSV_COLUMNS, write_csv};
 use output::Output;
 use words::{missing_words, rescued_words};
 
+use super::moving::Progress;
 use super::{Failure, layers, out, passed_on, run, say};
 use crate::config::Validated;
 use crate::control::{self, ControlError, QueueRequest, Reply, Request, Selection};
@@ -281,7 +281,7 @@ fn export(target: &Target, format: Format, output: Option<&Path>) -> Result<Exit
         None => Output::Stream(Box::new(io::stdout())),
         Some(path) => Output::open(path).map_err(|error| format!("{}: {error}", path.display()))?,
     });
-    let progress = progress_bar(!to_terminal);
+    let mut progress = Progress::new(!to_terminal);
     if let Format::Csv = format {
         writeln!(out, "{}", CSV_COLUMNS.join(","))?;
     }
@@ -289,15 +289,14 @@ fn export(target: &Target, format: Format, output: Option<&Path>) -> Result<Exit
         (Reply::Line(line), Format::Ndjson) => passed_on(writeln!(out, "{line}")),
         (Reply::Line(line), Format::Csv) => passed_on(write_csv(&mut out, &line)),
         (Reply::Progress(done, total), _) => {
-            progress.set_length(total);
-            progress.set_position(done);
+            progress.show(done, total);
             Ok(())
         }
         _ => Ok(()),
     })?;
     let finished = out.into_inner().map_err(|error| error.into_error()).and_then(Output::finish);
     passed_on(finished)?;
-    progress.finish_and_clear();
+    progress.clear();
     say!("{count} items");
     Ok(ExitCode::SUCCESS)
 }
@@ -316,15 +315,14 @@ fn dead_letters(target: &Target, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn change(target: &Target, request: QueueRequest, done: &str) -> Result<ExitCode, Failure> {
-    let progress = progress_bar(true);
+    let mut progress = Progress::new(true);
     let count = perform(target, &request, &mut |reply| {
         if let Reply::Progress(position, total) = reply {
-            progress.set_length(total);
-            progress.set_position(position);
+            progress.show(position, total);
         }
         Ok(())
     })?;
-    progress.finish_and_clear();
+    progress.clear();
     out!("{count} dead letters {done}");
     Ok(ExitCode::SUCCESS)
 }
@@ -355,13 +353,12 @@ fn recover_from(target: &Target, folder: &Path) -> Result<(), Failure> {
     // The daemon has another working directory.
     let folder = folder.canonicalize()?;
     let shown = folder.display().to_string();
-    let progress = progress_bar(true);
+    let mut progress = Progress::new(true);
     let mut words = String::new();
     let count = perform(target, &QueueRequest::Recover(folder), &mut |reply| {
         match reply {
             Reply::Progress(position, total) => {
-                progress.set_length(total);
-                progress.set_position(position);
+                progress.show(position, total);
             }
             Reply::Rescued { readable, passed_over, missing } => {
                 words = rescued_words(readable, passed_over, &missing);
@@ -370,7 +367,7 @@ fn recover_from(target: &Target, folder: &Path) -> Result<(), Failure> {
         }
         Ok(())
     })?;
-    progress.finish_and_clear();
+    progress.clear();
     out!("{shown}: {count} taken back; {words}");
     Ok(())
 }
@@ -385,11 +382,4 @@ fn set_aside_now(target: &Target) -> Result<(), Failure> {
     }
     let _acting = ActingAs::owner_of(path)?;
     Ok(open_to_change(target)?.close()?)
-}
-
-/// On a terminal only, and on stderr.
-fn progress_bar(wanted: bool) -> ProgressBar {
-    let target = if wanted { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len}, {eta} left");
-    ProgressBar::with_draw_target(None, target).with_style(style.expect("the template is right"))
 }

@@ -7,12 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::status::not_running;
-use super::units::span;
 use super::{Failure, layers, out, say};
 use crate::control::{self, GatewayRequest, Reply, Request};
-use crate::live::{Heard, What};
 use crate::reading::SensorId;
-use crate::wire::Timestamp;
 
 /// `tail`
 #[derive(Debug, Args)]
@@ -32,11 +29,10 @@ pub struct TailArgs {
 pub fn tail(config_path: Option<PathBuf>, args: TailArgs) -> Result<ExitCode, Failure> {
     let validated = layers(config_path)?.config()?;
     let queue_path = &validated.config().queue.path;
-    let request = Request::Gateway(GatewayRequest::Tail(args.sensor));
+    let request = Request::Gateway(GatewayRequest::Tail { sensor: args.sensor, json: args.json });
     let answer = control::ask(queue_path, &request, &mut |reply| {
         match reply {
-            Reply::Heard(heard) if args.json => out!("{}", serde_json::to_string(&heard)?),
-            Reply::Heard(heard) => out!("{}", line(&heard)),
+            Reply::Line(line) => out!("{line}"),
             Reply::Missed(records) => say!("hr-gatewayd: {records} records were not shown: too slow"),
             _ => {}
         }
@@ -48,27 +44,4 @@ pub fn tail(config_path: Option<PathBuf>, args: TailArgs) -> Result<ExitCode, Fa
         }
         answer => Ok(answer.map(|_| ExitCode::SUCCESS)?),
     }
-}
-
-/// One record in a line.
-pub(super) fn line(heard: &Heard) -> String {
-    let Heard { sensor, at_ms, what } = heard;
-    let what = match what {
-        What::Reading { heart_rate, rr_ms, contact } => {
-            let rr = rr_ms.iter().map(|ms| format!(" {ms:.1}")).collect::<String>();
-            let rr = if rr.is_empty() { rr } else { format!("   RR{rr} ms") };
-            let contact = if *contact == Some(false) { "   no skin contact" } else { "" };
-            format!("{heart_rate:>3} bpm{rr}{contact}")
-        }
-        What::Gap { reason, lasted_ms } => {
-            let lasted = lasted_ms.map(|ms| format!(", {}", span(ms / 1_000))).unwrap_or_default();
-            format!("gap: {}{lasted}", reason.as_str())
-        }
-        What::State { battery_percent, rssi_dbm } => {
-            let battery = battery_percent.map(|percent| format!(" battery {percent} %")).unwrap_or_default();
-            let signal = rssi_dbm.map(|dbm| format!(" signal {dbm} dBm")).unwrap_or_default();
-            format!("sensor:{battery}{signal}")
-        }
-    };
-    format!("{}  {sensor:<16} {what}", Timestamp::from_ms(*at_ms).as_str())
 }

@@ -11,14 +11,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::execute::{execute, tell};
-use super::{GatewayRequest, Reply, Request, Sensors};
+use super::{Reply, Request, Sensors, whole};
 use crate::blocking;
 use crate::overview::Looker;
 use crate::queue::handle::Handle;
@@ -159,7 +158,7 @@ async fn serve(stream: UnixStream, parts: &Parts, place: &Place) -> io::Result<(
             Request::Gateway(request) => {
                 // Who leaves says nothing more, and is not waited for.
                 return tokio::select! {
-                    told = about_the_whole(&parts.looker, &request, &say) => told,
+                    told = whole::answer(&parts.looker, &request, &say) => told,
                     _ = hears.read_line(&mut line) => Ok(()),
                 };
             }
@@ -193,38 +192,7 @@ async fn serve(stream: UnixStream, parts: &Parts, place: &Place) -> io::Result<(
     tokio::try_join!(answer, pass_on).map(|((), ())| ())
 }
 
-fn failed(error: &dyn std::error::Error) -> Reply {
+pub(super) fn failed(error: &dyn std::error::Error) -> Reply {
     let chain = std::iter::successors(Some(error), |error| error.source());
     Reply::Failed(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
-}
-
-async fn about_the_whole(
-    looker: &Looker,
-    request: &GatewayRequest,
-    say: &mpsc::Sender<Reply>,
-) -> io::Result<()> {
-    let wanted = match request {
-        GatewayRequest::Status => {
-            let end = match looker.look().await {
-                Ok(overview) => {
-                    tell(say, Reply::Overview(Box::new(overview))).await?;
-                    Reply::Done(1)
-                }
-                Err(error) => failed(&error),
-            };
-            return tell(say, end).await;
-        }
-        GatewayRequest::Tail(wanted) => wanted,
-    };
-    let mut hears = looker.live.listen();
-    loop {
-        match hears.recv().await {
-            Ok(heard) if wanted.as_ref().is_none_or(|wanted| *wanted == heard.sensor) => {
-                tell(say, Reply::Heard(heard)).await?;
-            }
-            Ok(_) => {}
-            Err(RecvError::Lagged(missed)) => tell(say, Reply::Missed(missed)).await?,
-            Err(RecvError::Closed) => return tell(say, Reply::Done(0)).await,
-        }
-    }
 }

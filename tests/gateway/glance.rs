@@ -59,7 +59,11 @@ fn ask(page: &str, path: &str, more_head: &str) -> Answer {
 #[test]
 fn status_tells_of_each_sensor_sink_and_queue_and_its_exit_code_whether_all_is_well() {
     let (mut set, daemon) = watched("");
-    let (seen, code) = status(&set);
+    // Asked of the sensor beside its readings.
+    let (seen, code) = wait_for("the battery", PATIENCE, || {
+        let (seen, code) = status(&set);
+        (seen["sensors"][0]["battery_percent"] == 87).then_some((seen, code))
+    });
     assert_eq!((code, &seen["attention"]), (Some(0), &Value::Array(Vec::new())), "{seen:#}");
     let sensor = &seen["sensors"][0];
     assert_eq!(sensor["streams"], true);

@@ -1,6 +1,7 @@
 //! What happens in one history. All of it is drawn from the seed beforehand, and each event carries its own
 //! draws: so events can be left out, and what is left stays what it was.
 
+use hr_gateway::config::DrainOrder;
 use hr_gateway::reading::{GapReason, SensorState};
 
 use crate::kinesis::Weather;
@@ -96,7 +97,7 @@ pub enum WitnessIs {
 /// What holds all through a history.
 #[derive(Debug, Clone, Copy)]
 pub struct Profile {
-    pub newest_first: bool,
+    pub order: DrainOrder,
     pub drop_newest: bool,
     pub items_max: u64,
     pub retry_max_s: u64,
@@ -111,7 +112,7 @@ pub fn draw(seed: u64) -> (Profile, Vec<Event>) {
     // Hours of outage cost thousands of tries: few histories have them, and those try less often.
     let is_long = random.u32(..25) == 0;
     let profile = Profile {
-        newest_first: random.u32(..3) == 0,
+        order: if random.u32(..3) == 0 { DrainOrder::NewestFirst } else { DrainOrder::OldestFirst },
         drop_newest: random.bool(),
         items_max: [16, 40, 1_000_000][random.usize(..3)],
         retry_max_s: if is_long { 300 } else { 2 },

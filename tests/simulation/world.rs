@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hr_gateway::ble::{EVENTS_MAX, SourceEvent, SourceEventKind};
 use hr_gateway::clock::{Anchor, Synchronization, SystemClock};
-use hr_gateway::config::{Config, DrainOrder, SessionConfig, WhenFull};
+use hr_gateway::config::{Config, SessionConfig, WhenFull};
 use hr_gateway::drainer::batch::Limits;
 use hr_gateway::drainer::{Drainer, DrainerView};
 use hr_gateway::ingest::{Ingest, Inlet};
@@ -35,13 +35,12 @@ use crate::sensors::{self, Sent};
 use crate::store::Disk;
 use crate::stream::BEGIN_MS;
 
-/// Once the weather is fine everything is delivered within this time: the longest delay between tries, and
-/// some calls.
+/// Once the weather is fine all is delivered within this: the longest delay between tries, and some calls.
 const DRAIN_MAX: Duration = Duration::from_secs(900);
 
 /// Only asked whether it was set, which a trusted one never was.
 static CLOCK: LazyLock<SystemClock> =
-    LazyLock::new(|| SystemClock::new(Synchronization::Trusted).expect("the kernel names its boot"));
+    LazyLock::new(|| SystemClock::new(Synchronization::Trusted).expect("a boot has a name"));
 
 /// What a history came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -147,7 +146,6 @@ impl World {
         let mut limits = Limits::from_config(&Config::default().drain);
         limits.retry_delay_max = Duration::from_secs(self.profile.retry_max_s);
         limits.record_readings_max = self.profile.record_readings_max;
-        let newest_first = self.profile.newest_first;
         let drainer = Drainer {
             queue: handle.clone(),
             sink: Arc::new(Sink {
@@ -159,7 +157,7 @@ impl World {
             }),
             clock: CLOCK.clone(),
             limits,
-            order: if newest_first { DrainOrder::NewestFirst } else { DrainOrder::OldestFirst },
+            order: self.profile.order,
             view: Arc::new(DrainerView::default()),
             failing: watch::channel(None).0,
             random: fastrand::Rng::with_seed(self.seed.wrapping_add(self.processes)),
@@ -168,10 +166,10 @@ impl World {
             queue: handle.clone(),
             session: SessionConfig::default(),
             before_us: GapReason::GatewayDown,
+            live: Live::new(),
             commit_interval: Duration::ZERO,
             rounds: Arc::default(),
             registry: None,
-            live: Live::new(),
         };
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let (inlet, stop) = (Arc::new(Inlet::new(received).into()), CancellationToken::new());

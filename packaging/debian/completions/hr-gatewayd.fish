@@ -46,6 +46,7 @@ complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l stream 
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l sensors -d 'How many watches to simulate' -r
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l page -d 'Show the live page meanwhile, on this machine' -r
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F
+complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l plain -d 'Show each reading in a line of its own, on a terminal too'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -l quiet -d 'Do not show the readings'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c hr-gatewayd -n "__fish_hr_gatewayd_using_subcommand status" -l config -d 'Configuration file [default: /etc/hr-gatewayd/config.toml, which may be absent]' -r -F

@@ -1,13 +1,13 @@
 //! What the demo shows of each reading that the sink has accepted: on a terminal a line for each watch that moves,
 //! else a line for each reading.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::super::moving::Lines;
 use crate::drainer::RecordSink;
 use crate::drainer::batch::Record;
 use crate::drainer::settle::{CallError, EntryVerdict};
@@ -27,7 +27,7 @@ pub(super) struct Shown {
 impl Shown {
     /// `plain` where lines shall not move.
     pub(super) fn new(sink: Arc<dyn RecordSink>, plain: bool) -> Self {
-        let moves = !plain && io::stdout().is_terminal() && io::stderr().is_terminal();
+        let moves = !plain && io::stdout().is_terminal();
         Self { sink, screen: moves.then(Mutex::default) }
     }
 }
@@ -84,45 +84,29 @@ fn words(record: &WireRecord<'_>) -> String {
 /// A line for each watch.
 #[derive(Default)]
 struct Screen {
-    all: MultiProgress,
-    watches: HashMap<String, Watch>,
-}
-
-struct Watch {
-    line: ProgressBar,
-    rates: VecDeque<u16>,
+    lines: Lines,
+    watches: Vec<(String, VecDeque<u16>)>,
 }
 
 impl Screen {
     fn show(&mut self, record: &WireRecord<'_>) {
-        if !self.watches.contains_key(&*record.sensor_id) {
-            if self.watches.len() == WATCHES_MAX {
-                return;
-            }
-            let style = ProgressStyle::with_template("{msg}").expect("it is one");
-            let line = self.all.add(ProgressBar::no_length().with_style(style));
-            self.watches.insert(record.sensor_id.to_string(), Watch { line, rates: VecDeque::new() });
+        let known = self.watches.iter().position(|(sensor, _)| *sensor == record.sensor_id);
+        let index = known.unwrap_or(self.watches.len());
+        if index == WATCHES_MAX {
+            return;
         }
-        let Some(watch) = self.watches.get_mut(&*record.sensor_id) else { return };
+        if known.is_none() {
+            self.watches.push((record.sensor_id.to_string(), VecDeque::new()));
+        }
+        let (sensor, rates) = &mut self.watches[index];
         if let Some(heart_rate) = record.heart_rate {
-            if watch.rates.len() == CHART_READINGS {
-                watch.rates.pop_front();
+            if rates.len() == CHART_READINGS {
+                rates.pop_front();
             }
-            watch.rates.push_back(heart_rate);
+            rates.push_back(heart_rate);
         }
-        let chart = chart(watch.rates.iter().copied());
-        watch.line.set_message(format!(
-            "{:<16} {chart:<CHART_READINGS$} {}",
-            record.sensor_id,
-            words(record)
-        ));
-    }
-}
-
-impl Drop for Screen {
-    /// The last of each stays.
-    fn drop(&mut self) {
-        self.watches.values().for_each(|watch| watch.line.abandon());
+        let chart = chart(rates.iter().copied());
+        self.lines.set(index, format!("{sensor:<16} {chart:<CHART_READINGS$} {}", words(record)));
     }
 }
 

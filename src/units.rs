@@ -1,7 +1,7 @@
 //! Spans and sizes, as people say them. Pure.
 
 /// A span of so many seconds.
-pub(super) fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),
@@ -11,12 +11,12 @@ pub(super) fn span(seconds: u64) -> String {
 }
 
 /// So many seconds before now.
-pub(super) fn ago(seconds: u64) -> String {
+pub(crate) fn ago(seconds: u64) -> String {
     format!("{} ago", span(seconds))
 }
 
 /// A size on disk.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["MiB", "GiB", "TiB", "PiB"];
     let mut size = bytes as f64 / f64::from(1 << 20);
     let mut unit = 0;
