@@ -252,3 +252,40 @@ fn a_boot_in_2019_is_corrected_once_its_clock_was_right_and_only_that_boot() {
     let right = Moment { synchronized: true, ..wrong };
     assert_eq!(resolve(&right, &[anchor]), (1_546_300_860_000, ClockQuality::Synchronized));
 }
+
+/// A JSON Schema's enumeration, as text.
+fn words(schema: &serde_json::Value, field: &str) -> Vec<String> {
+    let words = schema["properties"][field]["enum"].as_array().unwrap();
+    words.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+proptest! {
+    #[test]
+    fn wire_schema_knows_every_field_and_what_every_line_has(taken in any_moment(), body in any_body()) {
+        let path = crate::support::in_tree("docs/wire.schema.json");
+        let schema: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&line_at(taken, body, &[])).unwrap();
+        let (line, fields) = (line.as_object().unwrap(), schema["properties"].as_object().unwrap());
+        for name in schema["required"].as_array().unwrap() {
+            prop_assert!(line.contains_key(name.as_str().unwrap()), "{name} is required: {line:?}");
+        }
+        for (name, value) in line {
+            prop_assert!(fields.contains_key(name), "{name} is not in the schema");
+            if let Some(allowed) = fields[name]["enum"].as_array() {
+                prop_assert!(allowed.contains(value), "{name} may not be {value}");
+            }
+        }
+        let kinds = ["heart_rate", "gap_reason", "record"].iter().filter(|kind| line.contains_key(**kind));
+        prop_assert_eq!(kinds.count(), 1);
+    }
+}
+
+#[test]
+fn wire_schema_has_every_word() {
+    let path = crate::support::in_tree("docs/wire.schema.json");
+    let schema: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(words(&schema, "gap_reason"), GapReason::ALL.map(GapReason::as_str));
+    let locations: Vec<&str> =
+        (0..=6).map(|value| BodySensorLocation::from_value(value).unwrap().as_str()).collect();
+    assert_eq!(words(&schema, "sensor_location"), locations);
+}
