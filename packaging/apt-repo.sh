@@ -38,12 +38,17 @@ for arch in $(for package in pool/*.deb; do dpkg-deb --field "$package" Architec
     mkdir -p "dists/$suite/main/binary-$arch"
     apt-ftparchive --arch "$arch" packages pool >"dists/$suite/main/binary-$arch/Packages"
     gzip -9nkf "dists/$suite/main/binary-$arch/Packages"
+    # Under its hash too, which stays: who has read the former list of hashes finds the former file.
+    mkdir -p "dists/$suite/main/binary-$arch/by-hash/SHA256"
+    for index in "dists/$suite/main/binary-$arch"/Packages*; do
+        cp "$index" "dists/$suite/main/binary-$arch/by-hash/SHA256/$(sha256sum "$index" | cut -d ' ' -f 1)"
+    done
 done
 release=$(mktemp)
 trap 'rm -f "$release"' EXIT
 apt-ftparchive -o "APT::FTPArchive::Release::Origin=$name" -o "APT::FTPArchive::Release::Label=$name" \
     -o "APT::FTPArchive::Release::Suite=$suite" -o "APT::FTPArchive::Release::Codename=$suite" \
-    -o "APT::FTPArchive::Release::Components=main" \
+    -o "APT::FTPArchive::Release::Components=main" -o "APT::FTPArchive::Release::Acquire-By-Hash=yes" \
     -o "APT::FTPArchive::Release::Architectures=${architectures[*]}" release "dists/$suite" >"$release"
 # The signed one takes the former's place when it is whole: a gateway that asks meanwhile finds one or the other.
 gpg --batch --yes --local-user "$name" --clearsign --output "dists/$suite/InRelease.new" "$release"

@@ -21,6 +21,7 @@
 mod clock_watch;
 mod heartbeat;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,8 +84,8 @@ pub struct Gateway {
     /// The socket for the commands that ask a running gateway, if wanted, what reads damaged stores for it, and which
     /// device each sensor is.
     pub control: Option<(PathBuf, Rescuer, Registry)>,
-    /// The password of the page, if there is one.
-    pub page_password: Option<Password>,
+    /// Where the page is, if there is one, and its password.
+    pub page: Option<(SocketAddr, Option<Password>)>,
     /// The file that its user writes: named where something is missing.
     pub config_path: PathBuf,
 }
@@ -226,9 +227,9 @@ impl Gateway {
             ledger_interval: self.config.log.ledger_interval.0,
             config_path: self.config_path,
         };
-        let page = self.config.page.listen.map(|listen| Page {
+        let page = self.page.map(|(listen, password)| Page {
             listen,
-            password: self.page_password,
+            password,
             metrics_have_heart_rates: self.config.page.metrics_heart_rates,
             looker: looker.clone(),
         });
@@ -290,6 +291,11 @@ impl Gateway {
                 settled = drainer.stopped_by(asked_at + LINKS_DEADLINE) => result = settled,
                 () = stops.whole.cancelled() => asked_at = Instant::now(),
             }
+            tokio::select! {
+                // It ends with the drainer's sink. A copy that hangs is no failure of the gateway.
+                _ = copier.stopped_by(asked_at + LINKS_DEADLINE) => {}
+                () = stops.whole.cancelled() => asked_at = Instant::now(),
+            }
         }
         if anew && result.is_ok() && !stops.whole.is_cancelled() {
             leave.cancel();
@@ -299,7 +305,6 @@ impl Gateway {
         }
         result = result.and(ingest.stopped_by(asked_at + INGEST_DEADLINE).await);
         result = result.and(drainer.stopped_by(asked_at + INGEST_DEADLINE).await);
-        // It ends with the drainer's sink. A copy that hangs is no failure of the gateway.
         _ = copier.stopped_by(asked_at + INGEST_DEADLINE).await;
         heartbeat.abort().await;
         control.abort().await;

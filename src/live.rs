@@ -1,7 +1,8 @@
 //! What is heard just now, for whoever looks on: `hr-gatewayd tail`, the page, the metrics.
 //!
-//! The ingest tells [`Live`] of what has become durable. Nobody who looks on holds an append up: whoever is too
-//! slow misses some, and is told how many. Here are heart rates that no log ever shows.
+//! The ingest tells [`Live`] of what was appended, once that is durable; of a full queue also what it had no room for:
+//! it is what was heard. Nobody who looks on holds an append up: whoever is too slow misses some, and is told how many.
+//! Here are heart rates that no log ever shows.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};

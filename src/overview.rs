@@ -32,6 +32,10 @@ pub struct Overview {
     pub gateway: GatewayId,
     /// How long it has been running, seconds.
     pub running_s: u64,
+    /// When it started by the clock as it is now, seconds since 1970.
+    pub started_at_s: u64,
+    /// What that clock shows, milliseconds.
+    pub now_ms: i64,
     /// What somebody should look at, a sentence each; none where all is well.
     pub attention: Vec<String>,
     /// Its sensors: those at work, and those that it ever had a reading of.
@@ -156,6 +160,9 @@ impl Looker {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             gateway: self.queue.envelope().await.origins.newest().gateway.clone(),
             running_s: boottime().saturating_sub(self.started).as_secs(),
+            started_at_s: u64::try_from(now.offset_ms() + self.started.as_millis() as i64).unwrap_or(0)
+                / 1_000,
+            now_ms: now.wall_ms,
             attention: Vec::new(),
             sensors: self.sensors(&ledger, &now),
             sink: self.sink(),

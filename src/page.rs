@@ -9,8 +9,11 @@ mod events;
 mod http;
 pub mod metrics;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -18,6 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use ring::digest::{Digest, SHA256, digest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::overview::Looker;
@@ -28,6 +32,8 @@ use metrics::Format;
 pub const USER: &str = "hr";
 /// Connections at once: a dozen browsers, each with a few.
 const CONNECTIONS_MAX: usize = 32;
+/// So often an address is tried that cannot be listened on: at the boot it may come later than the gateway.
+const BIND_EVERY: Duration = Duration::from_secs(5);
 /// So long one connection lasts; a page opens the next by itself.
 const CONNECTION_MAX: Duration = Duration::from_secs(3600);
 /// Pause after a connection that could not be accepted (too many open files), and after a wrong password.
@@ -43,6 +49,14 @@ pub struct Page {
     pub metrics_have_heart_rates: bool,
     /// What there is to see.
     pub looker: Looker,
+}
+
+/// Somebody who is connected.
+#[derive(Default)]
+struct Seat {
+    left: CancellationToken,
+    /// Passed what is asked of a visitor, and is told of what is heard.
+    may_look: AtomicBool,
 }
 
 /// A password, as it comes in a request: kept as its digest alone.
@@ -69,43 +83,68 @@ impl Password {
 }
 
 impl Page {
-    /// Serves for ever. Where it cannot listen, says so once and waits.
+    /// Serves for ever. An address that is not there yet is waited for.
     pub async fn run(self) {
-        let listener = match TcpListener::bind(self.listen).await {
-            Ok(listener) => listener,
-            Err(error) => {
-                warn!(%error, "no page: {} cannot be listened on; readings flow all the same", self.listen);
-                return std::future::pending().await;
-            }
-        };
+        let listener = self.listener().await;
         let address = listener.local_addr().unwrap_or(self.listen);
         info!("the page is at http://{address}/, the metrics at http://{address}/metrics");
         self.looker.live.keep_recent();
         let mut connections = FuturesUnordered::new();
+        let mut seats: VecDeque<Arc<Seat>> = VecDeque::new();
         loop {
             let accepted = tokio::select! {
-                Some(()) = connections.next(), if !connections.is_empty() => continue,
-                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
+                Some(()) = connections.next(), if !connections.is_empty() => {
+                    seats.retain(|seat| !seat.left.is_cancelled());
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
             };
-            match accepted {
-                Ok((stream, _)) => connections.push(self.serve(stream)),
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
                 Err(error) => {
                     debug!(%error, "no connection accepted");
                     sleep(PAUSE).await;
+                    continue;
                 }
+            };
+            if seats.len() >= CONNECTIONS_MAX {
+                // Whoever may look is not pushed out by who only comes.
+                let oldest =
+                    seats.iter().find(|seat| !seat.may_look.load(Ordering::Relaxed)).or(seats.front());
+                oldest.into_iter().for_each(|seat| seat.left.cancel());
             }
+            let seat = Arc::new(Seat::default());
+            seats.push_back(seat.clone());
+            connections.push(self.serve(stream, seat));
         }
     }
 
-    async fn serve(&self, mut stream: TcpStream) {
+    async fn listener(&self) -> TcpListener {
+        let mut is_said = false;
+        loop {
+            match TcpListener::bind(self.listen).await {
+                Ok(listener) => return listener,
+                Err(error) if !is_said => {
+                    is_said = true;
+                    let address = self.listen;
+                    warn!(%error, "no page yet: {address} cannot be listened on; trying on, and readings flow all the same");
+                }
+                Err(_again) => {}
+            }
+            sleep(BIND_EVERY).await;
+        }
+    }
+
+    async fn serve(&self, mut stream: TcpStream, seat: Arc<Seat>) {
         _ = stream.set_nodelay(true);
-        let conversation = timeout(CONNECTION_MAX, self.converse(&mut stream));
-        if let Ok(Err(error)) = conversation.await {
+        let conversation = timeout(CONNECTION_MAX, self.converse(&mut stream, &seat));
+        if let Some(Ok(Err(error))) = seat.left.run_until_cancelled(conversation).await {
             debug!(%error, "a connection to the page ended early");
         }
+        seat.left.cancel();
     }
 
-    async fn converse(&self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn converse(&self, stream: &mut TcpStream, seat: &Seat) -> io::Result<()> {
         let Some(request) = http::read(stream).await? else {
             return http::write(
                 stream,
@@ -117,10 +156,16 @@ impl Page {
         if request.path == "/events" && request.method == "GET" {
             return match self.refusal(&request).await {
                 Some(refusal) => http::write(stream, &refusal, false).await,
-                None => events::tell(stream, &self.looker).await,
+                None => {
+                    seat.may_look.store(true, Ordering::Relaxed);
+                    events::tell(stream, &self.looker).await
+                }
             };
         }
-        let answer = self.answer(&request).await;
+        // A disk that hangs holds the queue up, and not who asks.
+        let answer = timeout(http::PATIENCE, self.answer(&request)).await;
+        let slow = |_| Answer::plain(Status::UNAVAILABLE, "the queue does not answer: look at the disk");
+        let answer = answer.unwrap_or_else(slow);
         http::write(stream, &answer, request.method == "HEAD").await
     }
 

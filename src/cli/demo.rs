@@ -91,7 +91,6 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
         None => (Script::MadeUp, Some(args.stop_after.map_or(MADE_UP_LENGTH, |span| span.0))),
     };
     let mut config = Config::default();
-    config.page.listen = args.page.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let folder = Scratch::new()?;
     let (sink, place) = sink(&args, &config, &folder).await;
     let sink = if args.quiet { sink } else { Arc::new(Shown::new(sink, args.plain)) };
@@ -120,7 +119,7 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
         live: Live::new(),
         started: boottime(),
         control: None,
-        page_password: None,
+        page: args.page.map(|port| (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), None)),
         config_path: DEFAULT_PATH.into(),
         config,
     };

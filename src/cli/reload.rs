@@ -43,7 +43,7 @@ pub(super) async fn prepare(config_path: Option<PathBuf>, life: &Life) -> Result
     new.warnings().iter().for_each(|warning| warn!("{warning}"));
     let has_key = new.has_key_of(old);
     if has_key
-        && new.page_password() == old.page_password()
+        && new.page() == old.page()
         && with_what_changes_beside(new.config(), old.config()) == *old.config()
     {
         return Ok(Reload::Beside(Box::new(new)));

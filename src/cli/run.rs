@@ -233,7 +233,7 @@ async fn gateway(
         live: live.clone(),
         started,
         control: Some((control::socket_path(&config.queue.path), rescuer, registry.clone())),
-        page_password: life.validated.page_password(),
+        page: life.validated.page(),
         config_path: file,
         config: config.clone(),
     }

@@ -1,4 +1,5 @@
-//! Words on stdout and stderr. Whoever read them and left (`| head`) has enough: the command ends there, quietly.
+//! Words on stdout and stderr. Whoever read them and left (`| head`) has enough: nothing more is said, and the command
+//! ends as it would have, or at once where all it does is to print.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
@@ -16,9 +17,12 @@ macro_rules! say {
 pub(in crate::cli) use {out, say};
 
 pub(in crate::cli) fn print_line(text: Arguments<'_>) {
-    if let Err(error) = passed_on(writeln!(io::stdout().lock(), "{text}")) {
-        say!("hr-gatewayd: stdout: {error}");
-        process::exit(1);
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say!("hr-gatewayd: stdout: {error}");
+            process::exit(1);
+        }
+        _ => {}
     }
 }
 

@@ -1,15 +1,20 @@
 //! `hr-gatewayd tail`: readings as they come.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::status::not_running;
-use super::{Failure, layers, out, say};
-use crate::control::{self, GatewayRequest, Reply, Request};
+use super::{Failure, layers, passed_on, say};
+use crate::control::{self, ControlError, GatewayRequest, Reply, Request};
 use crate::reading::SensorId;
+
+/// A gateway that left is asked again so often, before it counts as ended.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// `tail`
 #[derive(Debug, Args)]
@@ -30,18 +35,30 @@ pub fn tail(config_path: Option<PathBuf>, args: TailArgs) -> Result<ExitCode, Fa
     let validated = layers(config_path)?.config()?;
     let queue_path = &validated.config().queue.path;
     let request = Request::Gateway(GatewayRequest::Tail { sensor: args.sensor, json: args.json });
-    let answer = control::ask(queue_path, &request, &mut |reply| {
-        match reply {
-            Reply::Line(line) => out!("{line}"),
-            Reply::Missed(records) => say!("hr-gatewayd: {records} records were not shown: too slow"),
-            _ => {}
+    let mut tries = 0;
+    loop {
+        let answer = control::ask(queue_path, &request, &mut |reply| {
+            match reply {
+                Reply::Line(line) => {
+                    tries = 0;
+                    passed_on(writeln!(io::stdout().lock(), "{line}"))?;
+                }
+                Reply::Missed(records) => say!("hr-gatewayd: {records} records were not shown: too slow"),
+                _ => {}
+            }
+            Ok(())
+        });
+        match answer {
+            None if tries == 0 => return Err(not_running(queue_path).into()),
+            // A gateway that begins anew is back within moments.
+            None => {}
+            Some(Err(ControlError::Io(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Some(answer) => return Ok(answer.map(|_| ExitCode::SUCCESS)?),
         }
-        Ok(())
-    });
-    match answer.ok_or_else(|| not_running(queue_path))? {
-        Err(control::ControlError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err("the gateway ended".into())
+        tries += 1;
+        if tries > TRIES {
+            return Err("the gateway ended".into());
         }
-        answer => Ok(answer.map(|_| ExitCode::SUCCESS)?),
+        std::thread::sleep(PAUSE);
     }
 }

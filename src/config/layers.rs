@@ -121,6 +121,14 @@ impl Layers {
         }
     }
 
+    /// Which `[[sensor]]` block of its own file the one at `index` is, from 1.
+    pub(super) fn block_in_file(&self, index: usize) -> usize {
+        let blocks = self.figment.find_value("sensor").ok();
+        let blocks = blocks.as_ref().and_then(Value::as_array).unwrap_or_default();
+        let own = blocks.get(index).map(Value::tag);
+        1 + blocks.iter().take(index).filter(|block| Some(block.tag()) == own).count()
+    }
+
     /// Of a list it is that of its last element: the list itself is as old as its first.
     fn tag(&self, key: &str) -> Option<Tag> {
         let (list, index) = key.rsplit_once('.').unwrap_or_default();

@@ -62,7 +62,7 @@ impl<'a> Mistakes<'a> {
         self.note(key, self.layers.origin(key), format!("`{key}`"), what);
     }
 
-    /// Notes one at `key` of a `[[sensor]]` block, by its place from 1 on and its name, if it has one.
+    /// Notes one at `key` of a `[[sensor]]` block, by its place among all from 1 on and its name, if it has one.
     pub(super) fn add_in_block(
         &mut self,
         key: &str,
@@ -71,9 +71,10 @@ impl<'a> Mistakes<'a> {
         what: impl fmt::Display,
     ) {
         let named = id.map(|id| format!(" (`{id}`)")).unwrap_or_default();
+        let of_file = self.layers.block_in_file(block - 1);
         let place = match key {
-            "" => format!("`sensor` block {block}{named}"),
-            key => format!("`sensor.{key}` of block {block}{named}"),
+            "" => format!("`sensor` block {of_file}{named}"),
+            key => format!("`sensor.{key}` of block {of_file}{named}"),
         };
         let origin = self.layers.origin(&format!("sensor.{}.{key}", block - 1));
         self.note(&format!("sensor.{block}.{key}"), origin, place, what);

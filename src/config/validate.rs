@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::mistakes::Mistakes;
@@ -26,7 +27,7 @@ const REGION_BYTES_MAX: usize = 63;
 pub struct Validated {
     config: Config,
     key: Option<Key>,
-    password: Option<Password>,
+    page: Option<(SocketAddr, Option<Password>)>,
     filter: Filter,
     warnings: Vec<String>,
 }
@@ -65,9 +66,12 @@ impl Validated {
                     password = Some(Password::new(&read));
                     warnings.extend(warning);
                 }
-                Err(what) => mistakes.add("page.password_file", what),
+                Err(what) => {
+                    warnings.push(format!("`page.password_file`: {what}; there is no page until then"))
+                }
             }
         }
+        let is_barred = config.page.password_file.is_some() && password.is_none();
         if let Some(listen) = config.page.listen
             && !listen.ip().is_loopback()
             && config.page.password_file.is_none()
@@ -76,7 +80,8 @@ impl Validated {
             mistakes.add("page.listen", format!("found {listen}; {what}"));
         }
         mistakes.finish()?;
-        Ok(Self { config, key, password, filter, warnings })
+        let page = config.page.listen.filter(|_| !is_barred).map(|listen| (listen, password));
+        Ok(Self { config, key, page, filter, warnings })
     }
 
     /// The values.
@@ -99,9 +104,10 @@ impl Validated {
         self.key.as_ref().map_or_else(SegmentCodec::default, |key| SegmentCodec::encrypted(&key.0))
     }
 
-    /// The password that the page asks for.
-    pub fn page_password(&self) -> Option<Password> {
-        self.password
+    /// Where the page is, and the password that it asks for. There is none where its password cannot be read: a page
+    /// is not worth the readings.
+    pub fn page(&self) -> Option<(SocketAddr, Option<Password>)> {
+        self.page
     }
 
     /// Whether the queue is written with the same key.

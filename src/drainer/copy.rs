@@ -1,10 +1,11 @@
 //! A copy of what the sink accepted, in a directory.
 //!
 //! The ledger follows the sink alone. A copy is made after the sink has accepted a reading, holds up nothing, and is
-//! not made up for: what a full disk does not take, or what a crash comes between, is missing in the copy, which is
-//! said once and then counted.
+//! not made up for: what its disk is too full or too slow for, or what a crash comes between, is missing in it, which is
+//! said once and then counted. Its lines stand in the order in which they were accepted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -21,18 +22,26 @@ const CALLS_AHEAD: usize = 16;
 pub struct Copied {
     sink: Arc<dyn RecordSink>,
     copies: mpsc::Sender<Vec<Record>>,
+    /// Since the copy kept up last.
+    missing: Arc<AtomicU64>,
 }
 
 /// Writes what is handed on.
 pub struct Copier {
     into: Arc<dyn RecordSink>,
     copies: mpsc::Receiver<Vec<Record>>,
+    missing: Arc<AtomicU64>,
 }
 
 /// `sink`, and what copies what it accepts `into` another, for as long as it [runs](Copier::run).
 pub fn copied(sink: Arc<dyn RecordSink>, into: Arc<dyn RecordSink>) -> (Copied, Copier) {
     let (sender, copies) = mpsc::channel(CALLS_AHEAD);
-    (Copied { sink, copies: sender }, Copier { into, copies })
+    let missing = Arc::<AtomicU64>::default();
+    (Copied { sink, copies: sender, missing: missing.clone() }, Copier { into, copies, missing })
+}
+
+fn readings_of(records: &[Record]) -> u64 {
+    records.iter().map(|record| record.sequences.len() as u64).sum()
 }
 
 impl RecordSink for Copied {
@@ -42,11 +51,11 @@ impl RecordSink for Copied {
             let accepted = records.iter().zip(&verdicts);
             let accepted = accepted.filter(|(_, verdict)| matches!(verdict, EntryVerdict::Accepted { .. }));
             let accepted: Vec<Record> = accepted.map(|(record, _)| record.clone()).collect();
-            if let Err(mpsc::error::TrySendError::Full(missing)) = self.copies.try_send(accepted) {
-                let readings: usize = missing.iter().map(|record| record.sequences.len()).sum();
+            if let Err(mpsc::error::TrySendError::Full(accepted)) = self.copies.try_send(accepted)
+                && self.missing.fetch_add(readings_of(&accepted), Ordering::Relaxed) == 0
+            {
                 warn!(
-                    readings,
-                    "the copy is slower than the sink; these readings are missing in it, and only there"
+                    "the copy ([directory]) is slower than the sink; readings are missing in it, and only there"
                 );
             }
             Ok(verdicts)
@@ -56,28 +65,31 @@ impl RecordSink for Copied {
     fn kind(&self) -> &'static str {
         self.sink.kind()
     }
+
+    fn calls_in_flight_max(&self) -> usize {
+        self.sink.calls_in_flight_max()
+    }
 }
 
 impl Copier {
     /// Copies until the sink is gone and nothing waits.
     pub async fn run(mut self) {
-        let mut missing = 0;
         while let Some(records) = self.copies.recv().await {
-            let readings: usize = records.iter().map(|record| record.sequences.len()).sum();
             match self.into.put(&records).await {
-                Ok(_) if missing > 0 => {
-                    info!(missing, "the copy is written again; readings that are missing in it: {missing}");
-                    missing = 0;
+                Ok(_) if self.copies.is_empty() => {
+                    let missing = self.missing.swap(0, Ordering::Relaxed);
+                    if missing > 0 {
+                        info!(missing, "the copy keeps up again; readings that are missing in it: {missing}");
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    if missing == 0 {
+                    if self.missing.fetch_add(readings_of(&records), Ordering::Relaxed) == 0 {
                         warn!(
                             %error,
                             "the copy cannot be written ([directory]); the sink has the readings all the same"
                         );
                     }
-                    missing += readings;
                 }
             }
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::http;
 use crate::overview::Looker;
@@ -34,9 +34,9 @@ pub(super) async fn tell(stream: &mut TcpStream, looker: &Looker) -> io::Result<
     http::send(stream, &event("recent", &recent)?).await?;
     loop {
         let event = tokio::select! {
-            _ = overviews.tick() => match looker.look().await {
-                Ok(overview) => event("overview", &overview)?,
-                Err(_) => return Ok(()),
+            _ = overviews.tick() => match timeout(http::PATIENCE, looker.look()).await {
+                Ok(Ok(overview)) => event("overview", &overview)?,
+                _ => return Ok(()),
             },
             heard = heard.recv() => match heard {
                 Ok(heard) => event("heard", &heard)?,

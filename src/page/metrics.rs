@@ -12,6 +12,9 @@ use crate::live::Latest;
 use crate::overview::{Overview, SensorOverview, SinkState};
 use crate::reading::SensorId;
 
+/// A heart rate that is older is none of now.
+const HEART_RATE_S: u64 = 60;
+
 /// How they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -40,11 +43,7 @@ pub fn text(overview: &Overview, heart_rates: Option<&BTreeMap<SensorId, Latest>
     let labels = format!("{{version=\"{}\",gateway=\"{}\"}}", overview.version, overview.gateway);
     out.gauge("build_info", "The program and the gateway.", [(labels, 1)]);
     let one = |value: u64| [(String::new(), value)];
-    out.gauge(
-        "start_timestamp_seconds",
-        "When the gateway started.",
-        one(now_s - overview.running_s.min(now_s)),
-    );
+    out.gauge("start_timestamp_seconds", "When the gateway started.", one(overview.started_at_s));
 
     let of_each = |value: fn(&SensorOverview) -> u64| {
         overview.sensors.iter().map(move |sensor| (of(&sensor.sensor), value(sensor)))
@@ -97,8 +96,9 @@ pub fn text(overview: &Overview, heart_rates: Option<&BTreeMap<SensorId, Latest>
         wanted().filter_map(|sensor| Some((of(&sensor.sensor), sensor.rssi_dbm?))),
     );
     if let Some(latest) = heart_rates {
-        let heart_rate = |(sensor, latest): (&SensorId, &Latest)| Some((of(sensor), latest.reading?.1));
-        out.gauge("heart_rate_bpm", "The last heart rate.", latest.iter().filter_map(heart_rate));
+        let fresh = wanted().filter(|sensor| sensor.last_reading_s.is_some_and(|age_s| age_s < HEART_RATE_S));
+        let heart_rate = |it: &SensorOverview| Some((of(&it.sensor), latest.get(&it.sensor)?.reading?.1));
+        out.gauge("heart_rate_bpm", "The heart rate of now.", fresh.filter_map(heart_rate));
     }
 
     let sink = &overview.sink;

@@ -4,14 +4,29 @@ const SPAN_MS = 10 * 60 * 1000; // of the line
 const GAP_MS = 10 * 1000; // silence that is shown as a gap
 const RR_SPAN_MS = 5 * 60 * 1000; // of RMSSD
 const RR_PAIRS_MIN = 60; // fewer successive pairs tell nothing
-const STALE_MS = 10 * 1000; // a value that is older is shown as a past one
+const STALE_MS = 15 * 1000; // a value that is older is shown as a past one
+const SILENT_MS = 7 * 1000; // an overview comes every two seconds
 
 const byId = (id) => document.getElementById(id);
 const sensors = new Map();
 let highest = Number(localStorage.getItem("highest")) || 190;
-// What the gateway's clock is ahead of this machine's: the newest time stamp is taken for now.
-let ahead = null;
-const now = () => Date.now() + (ahead ?? 0);
+// What the gateway's clock is ahead of this machine's, which may be wrong or be set; time is told by what passes.
+let ahead = 0;
+let toldAt = performance.now();
+const now = () => Date.now() + ahead;
+
+// The gateway tells its clock with each overview. Where it was set back, what was heard before is of another time.
+function setClock(nowMs) {
+  toldAt = performance.now();
+  const before = now();
+  ahead = nowMs - Date.now();
+  if (before - now() > GAP_MS) {
+    for (const known of sensors.values()) {
+      known.points = known.points.filter(([at]) => at <= now());
+      known.rr = [];
+    }
+  }
+}
 
 function span(seconds) {
   if (seconds < 60) return `${seconds} s`;
@@ -79,10 +94,13 @@ function draw(name) {
   const { card, points, rr, contact, view } = sensors.get(name);
   const last = points[points.length - 1];
   const age = last ? now() - last[0] : Infinity;
-  const fresh = age < STALE_MS && contact !== false;
+  const linked = performance.now() - toldAt < SILENT_MS;
+  const flows = view === null || view.streams;
+  const fresh = linked && flows && age < STALE_MS && contact !== false;
   card.classList.toggle("away", !fresh);
   set(card.querySelector(".number"), last ? String(last[1]) : "–");
-  const state = contact === false ? "no skin contact" : view && !view.streams ? view.why || "not configured any more" : "readings flow";
+  const state = !linked ? "no connection to the gateway" : !flows ? view.why || "not configured any more"
+    : contact === false ? "no skin contact" : "readings flow";
   const old = last && age >= STALE_MS ? `, last value ${span(Math.floor(age / 1000))} ago` : "";
   set(card.querySelector(".state"), state + old);
   set(card.querySelector(".zone"), fresh ? zone(last[1]) : "");
@@ -101,14 +119,14 @@ function draw(name) {
 function hear({ sensor: name, at_ms: at, kind, heart_rate: rate, rr_ms: rr = [], contact = null }) {
   if (kind !== "reading") return;
   const known = sensor(name);
-  ahead = Math.max(ahead ?? -Infinity, at - Date.now());
   const last = known.points[known.points.length - 1];
   if (rate > 0 && (!last || at > last[0])) known.points.push([at, rate]);
   known.points = known.points.filter(([then]) => then >= at - SPAN_MS);
+  // An interval follows the one before, unless there was a gap or no contact; off the skin there is none.
+  const followsLast = known.rr.length > 0 && at - known.rr[known.rr.length - 1].at < 3000 && known.contact !== false;
   known.contact = contact;
-  // An interval follows the one before, unless there was a gap or no contact.
-  rr.forEach((ms, index) => known.rr.push({ at, ms, follows: index > 0 || (last !== undefined && at - last[0] < 3000) }));
-  known.rr = known.rr.filter((one) => one.at >= at - RR_SPAN_MS);
+  if (contact !== false) rr.forEach((ms, index) => known.rr.push({ at, ms, follows: index > 0 || followsLast }));
+  known.rr = known.rr.filter((one) => Math.abs(at - one.at) <= RR_SPAN_MS);
   draw(name);
 }
 
@@ -118,6 +136,7 @@ const sinkWords = {
 };
 
 function overview(seen) {
+  setClock(seen.now_ms);
   set(byId("gateway"), seen.gateway);
   document.title = `${seen.gateway} – heart rates`;
   const list = byId("attention").querySelector("ul");
@@ -142,17 +161,27 @@ function overview(seen) {
   for (const name of sensors.keys()) draw(name);
 }
 
+// What was not heard cannot be told from what followed.
+function forgetIntervals() {
+  for (const known of sensors.values()) known.rr = [];
+}
+
 function connect() {
   const events = new EventSource("events");
   const said = byId("connection");
   events.addEventListener("open", () => set(said, "live"));
-  events.addEventListener("error", () => set(said, "the gateway does not answer; trying again"));
+  events.addEventListener("error", () => {
+    set(said, "the gateway does not answer; trying again");
+    // After an answer that is no stream (a proxy's 502) it does not do so by itself.
+    if (events.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
+  });
+  events.addEventListener("missed", forgetIntervals);
   events.addEventListener("recent", ({ data }) => {
+    forgetIntervals();
     for (const [name, points] of Object.entries(JSON.parse(data))) {
       if (points.length === 0) continue;
       const known = sensor(name);
       known.points = points.filter(([, rate]) => rate > 0);
-      ahead = Math.max(ahead ?? -Infinity, points[points.length - 1][0] - Date.now());
     }
   });
   events.addEventListener("heard", ({ data }) => hear(JSON.parse(data)));
@@ -168,3 +197,8 @@ byId("highest").addEventListener("change", ({ target }) => {
   }
 });
 connect();
+// Also when nothing comes any more: a value grows old.
+setInterval(() => {
+  for (const name of sensors.keys()) draw(name);
+  if (performance.now() - toldAt > SILENT_MS) set(byId("connection"), "the gateway does not answer; trying again");
+}, 1000);

@@ -45,6 +45,9 @@ fn files_in_conf_d_are_read_after_the_main_one_by_name_and_their_sensors_add_up(
     write("30-c.toml", "[queue]\nitems_max = \"many\"\n");
     let mistake = Layers::read(&path, false).unwrap().config().err().unwrap().to_string();
     assert!(mistake.contains("conf.d/30-c.toml: `queue.items_max`"), "{mistake}");
+    write("30-c.toml", "[[sensor]]\nid = \"d\"\n");
+    let mistake = Layers::read(&path, false).unwrap().config().err().unwrap().to_string();
+    assert!(mistake.contains("conf.d/30-c.toml: `sensor` block 1 (`d`)"), "{mistake}");
     write("30-c.toml", "[queue\n");
     let mistake = Layers::read(&path, false).unwrap_err().to_string();
     assert!(mistake.contains("conf.d/30-c.toml"), "{mistake}");
