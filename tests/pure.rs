@@ -26,6 +26,8 @@ mod heart_rate;
 mod identity;
 #[path = "pure/lifecycle.rs"]
 mod lifecycle;
+#[path = "pure/metrics.rs"]
+mod metrics;
 #[path = "pure/outage.rs"]
 mod outage;
 #[path = "pure/printable.rs"]

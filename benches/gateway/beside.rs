@@ -54,7 +54,7 @@ pub fn beside() {
         row("peak, MiB", |drained| drained.peak_mib);
     }
     for load in [ONE, TEN] {
-        let ours = live_with(load.sensors, true);
+        let ours = live_with(load.sensors, true, 0);
         let theirs = shipper.live(load);
         let mut row = |what: &str, value: fn(&Living) -> f64| {
             table.row(format!("{} at 1 Hz, TLS: {what}", load.sensors), value(&ours), value(&theirs));

@@ -8,6 +8,7 @@ mod beside;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -151,10 +152,11 @@ fn shard() {
 }
 
 /// The demo as the load: `sensors` simulated watches at `speed` Hz.
-fn demo(endpoint: &str, sensors: u64, speed: &str, length: &str) -> std::process::Child {
+fn demo(endpoint: &str, sensors: u64, speed: &str, length: &str, more: &[&str]) -> std::process::Child {
     support::daemon::command(Path::new("/nonexistent"), NO_BUS)
         .args(["demo", "--quiet", "--sensors", &sensors.to_string(), "--speed", speed, "--for", length])
         .args(["--kinesis-endpoint", endpoint])
+        .args(more)
         // That of the TLS in between.
         .env("AWS_CA_BUNDLE", support::in_tree("tests/tls/ca.pem"))
         .stdout(std::process::Stdio::null())
@@ -165,7 +167,7 @@ fn demo(endpoint: &str, sensors: u64, speed: &str, length: &str) -> std::process
 
 fn outage() {
     let fake = FakeKinesis::start(Options { keep_lines: false, ..Options::default() });
-    let mut child = demo(&fake.endpoint(), 1, "10", "75s");
+    let mut child = demo(&fake.endpoint(), 1, "10", "75s", &[]);
     std::thread::sleep(Duration::from_secs(5));
     fake.set_down(true);
     std::thread::sleep(Duration::from_secs(60));
@@ -189,6 +191,7 @@ struct Living {
     cpu_s_per_day: f64,
 }
 
+const PAGE_PORT: &str = "18180";
 /// So long a live load is looked at, after `SETTLED`.
 const LIVE: Duration = Duration::from_secs(100);
 const SETTLED: Duration = Duration::from_secs(10);
@@ -222,16 +225,18 @@ fn watch(pid: u32, sensors: u64) -> Living {
     living
 }
 
-/// Our daemon, with TLS or without.
-fn live_with(sensors: u64, tls: bool) -> Living {
+/// Our daemon, with TLS or without, and with so many open pages.
+fn live_with(sensors: u64, tls: bool, pages: usize) -> Living {
     let fake = FakeKinesis::start(Options::default());
     let in_between = tls.then(|| Middlebox::tls("valid", fake.address));
     let endpoint = in_between.as_ref().map_or_else(
         || fake.endpoint(),
         |in_between| format!("https://localhost:{}", in_between.address.port()),
     );
-    println!("{sensors} at 1 Hz, {}:", if tls { "TLS" } else { "plain HTTP" });
-    let mut child = demo(&endpoint, sensors, "1", "120s");
+    println!("{sensors} at 1 Hz, {}, {pages} open pages:", if tls { "TLS" } else { "plain HTTP" });
+    let page = if pages > 0 { &["--page", PAGE_PORT][..] } else { &[] };
+    let mut child = demo(&endpoint, sensors, "1", "120s", page);
+    (0..pages).for_each(|_| open_page());
     let living = watch(child.id(), sensors);
     assert!(child.wait().unwrap().success());
     let mut delays: Vec<i64> = fake.seen(|seen| seen.delays_ms.clone());
@@ -241,9 +246,19 @@ fn live_with(sensors: u64, tls: bool) -> Living {
     living
 }
 
+/// Reads what a page is told, until the gateway ends.
+fn open_page() {
+    let connect = || std::net::TcpStream::connect(format!("127.0.0.1:{PAGE_PORT}")).ok();
+    let mut stream = wait_for("the page", Duration::from_secs(10), connect);
+    std::thread::spawn(move || {
+        write!(stream, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        std::io::copy(&mut stream, &mut std::io::sink())
+    });
+}
+
 fn live() {
-    for (sensors, tls) in [(1, false), (1, true), (10, false)] {
-        live_with(sensors, tls);
+    for (sensors, tls, pages) in [(1, false, 0), (1, true, 0), (10, false, 0), (10, false, 20)] {
+        live_with(sensors, tls, pages);
     }
 }
 

@@ -40,7 +40,7 @@ vega() {
 }
 
 prepare_build
-install_packages binutils curl maven openssl python3 python3-venv qemu-user-static shellcheck
+install_packages binutils curl maven mosquitto openssl python3 python3-venv qemu-user-static shellcheck
 command -v javac >/dev/null || install_packages default-jdk-headless
 make_venv target/cloud-venv tests/cloud/requirements.txt
 trino_jars
