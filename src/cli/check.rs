@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::{Failure, layers, out, say};
+use super::{Failure, layers_of_service, out, say};
 use crate::ble::bluez::objects::{AdapterSeen, Power};
 use crate::ble::bluez::scan;
 use crate::ble::lifecycle::NoAdapter;
@@ -31,7 +31,7 @@ pub struct CheckArgs {
 
 /// Runs it.
 pub async fn check(config_path: Option<PathBuf>, args: CheckArgs) -> Result<ExitCode, Failure> {
-    let layers = layers(config_path)?;
+    let layers = layers_of_service(config_path)?;
     let validated = layers.config()?;
     let config = validated.config();
     print(&layers, "", &serde_json::to_value(config)?);

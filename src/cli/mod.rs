@@ -5,6 +5,7 @@
 
 mod moving;
 mod stdio;
+mod unit;
 
 pub mod check;
 pub mod demo;
@@ -142,6 +143,14 @@ fn layers(config: Option<PathBuf>) -> Result<Layers, ConfigError> {
         Some(path) => Layers::read(&path, true),
         None => Layers::read(DEFAULT_PATH.as_ref(), false),
     }
+}
+
+/// The same for a command about the service, which may be configured otherwise than what is seen here.
+fn layers_of_service(config: Option<PathBuf>) -> Result<Layers, ConfigError> {
+    if config.is_none() {
+        unit::say_what_it_sets();
+    }
+    layers(config)
 }
 
 /// The whole chain of an error, in one line.

@@ -18,7 +18,7 @@ use output::Output;
 use words::{missing_words, rescued_words};
 
 use super::moving::Progress;
-use super::{Failure, layers, out, passed_on, run, say};
+use super::{Failure, layers_of_service, out, passed_on, run, say};
 use crate::config::Validated;
 use crate::control::{self, ControlError, QueueRequest, Reply, Request, Selection};
 use crate::private::ActingAs;
@@ -105,7 +105,7 @@ impl From<Which> for Selection {
 
 /// Runs it.
 pub fn queue(config_path: Option<PathBuf>, args: QueueArgs) -> Result<ExitCode, Failure> {
-    let validated = layers(config_path)?.config()?;
+    let validated = layers_of_service(config_path)?.config()?;
     let path = args.path.unwrap_or_else(|| validated.config().queue.path.clone());
     let target = &Target { path, validated };
     match args.command {

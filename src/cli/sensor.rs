@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use tokio::sync::watch;
 
-use super::{Failure, layers, out};
+use super::{Failure, layers_of_service, out};
 use crate::ble::registry::Registry;
 use crate::control::{self, ControlError, Reply, Request, SensorDevice, SensorRequest, Sensors};
 use crate::printable::{self, Printable};
@@ -44,7 +44,7 @@ enum SensorCommand {
 
 /// Runs it.
 pub fn sensor(config_path: Option<PathBuf>, args: SensorArgs) -> Result<ExitCode, Failure> {
-    let validated = layers(config_path)?.config()?;
+    let validated = layers_of_service(config_path)?.config()?;
     let queue_path = &validated.config().queue.path;
     match args.command {
         SensorCommand::List { json } => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, layers, out};
+use super::{Failure, layers_of_service, out};
 use crate::control::{self, GatewayRequest, Reply, Request};
 
 /// `status`
@@ -23,7 +23,7 @@ pub struct StatusArgs {
 
 /// Runs it.
 pub fn status(config_path: Option<PathBuf>, args: &StatusArgs) -> Result<ExitCode, Failure> {
-    let validated = layers(config_path)?.config()?;
+    let validated = layers_of_service(config_path)?.config()?;
     let queue_path = &validated.config().queue.path;
     let request = Request::Gateway(GatewayRequest::Status { json: args.json });
     let answer = control::ask(queue_path, &request, &mut |reply| {

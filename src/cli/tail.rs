@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::status::not_running;
-use super::{Failure, layers, passed_on, say};
+use super::{Failure, layers_of_service, passed_on, say};
 use crate::control::{self, ControlError, GatewayRequest, Reply, Request};
 use crate::reading::SensorId;
 
@@ -32,7 +32,7 @@ pub struct TailArgs {
 
 /// Runs it.
 pub fn tail(config_path: Option<PathBuf>, args: TailArgs) -> Result<ExitCode, Failure> {
-    let validated = layers(config_path)?.config()?;
+    let validated = layers_of_service(config_path)?.config()?;
     let queue_path = &validated.config().queue.path;
     let request = Request::Gateway(GatewayRequest::Tail { sensor: args.sensor, json: args.json });
     let mut tries = 0;
