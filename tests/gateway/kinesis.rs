@@ -1,9 +1,15 @@
 //! The drainer and the real SDK against a Kinesis that fails in every way it can.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use hr_gateway::config::DrainOrder;
-use hr_gateway::drainer::settle::ErrorClass;
+use hr_gateway::drainer::RecordSink;
+use hr_gateway::drainer::batch::Record;
+use hr_gateway::drainer::directory::DirectorySink;
+use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass};
 use hr_gateway::queue::ReadingQueue;
 use hr_gateway::queue::capacity::Capacity;
 use hr_gateway::queue::durable::DurableQueue;
@@ -204,4 +210,50 @@ async fn a_limited_shard_is_used_and_not_hammered() {
         let rejected = seen.rejected_entries as f64 / (seen.rejected_entries + seen.accepted_entries) as f64;
         assert!(rejected < 0.3, "{} of {} entries rejected", seen.rejected_entries, seen.accepted_entries);
     });
+}
+
+/// Accepts all, slowly, and counts how many calls it has at once.
+struct Counting {
+    allowed: usize,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl RecordSink for Counting {
+    fn put<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Vec<EntryVerdict>, CallError>> {
+        Box::pin(async move {
+            self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.now.fetch_sub(1, Ordering::SeqCst);
+            Ok(vec![EntryVerdict::Accepted { shard: None }; records.len()])
+        })
+    }
+
+    fn kind(&self) -> &'static str {
+        "counting"
+    }
+
+    fn calls_in_flight_max(&self) -> usize {
+        self.allowed
+    }
+}
+
+#[tokio::test]
+async fn a_sink_has_no_more_calls_at_once_than_it_takes_and_a_directory_takes_one() {
+    let most = async |allowed| {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = open(folder.path());
+        let readings: Vec<_> = (0..20_000).map(|second| reading("a", second)).collect();
+        queue.append(&readings).unwrap();
+        let queue = on_thread(queue);
+        let sink = Arc::new(Counting { allowed, now: AtomicUsize::new(0), most: AtomicUsize::new(0) });
+        let draining = Draining::start(&queue, sink.clone(), DrainOrder::OldestFirst, 1);
+        draining.emptied(Duration::from_secs(30)).await;
+        draining.stop().await;
+        sink.most.load(Ordering::SeqCst)
+    };
+    assert_eq!(most(1).await, 1);
+    assert_eq!(most(usize::MAX).await, 4, "as the configuration says");
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(DirectorySink::new(folder.path().to_owned(), 1 << 20).calls_in_flight_max(), 1);
 }
