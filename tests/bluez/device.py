@@ -146,6 +146,7 @@ class Device(Interface):
     @method("Disconnect")
     async def disconnect(self, _sender: str) -> None:
         self.sensor.calls["disconnect"] += 1
+        await self.sensor.gate("disconnect")
         self.disconnects += 1
         for characteristic in self.characteristics:
             characteristic.end_sessions()
@@ -173,6 +174,10 @@ class Device(Interface):
             raise bluez_error("AuthenticationFailed", "Authentication Failed")
         self.sensor.bonds.add(self.adapter.address)
         self.changed("Paired", "Bonded")
+        if self.sensor.failures_due["answer"] > 0:
+            self.sensor.failures_due["answer"] -= 1
+            self.sensor.drop()
+            raise bluez_error("Failed", "Operation canceled")
 
     @method("CancelPairing")
     async def cancel_pairing(self, _sender: str) -> None:

@@ -156,11 +156,11 @@ class Mock:
             sensor.drop()
 
     async def do_hang(self, address: str, operation: str) -> None:
-        operations = ("connect", "notify", "pair", "none")
+        operations = ("connect", "disconnect", "notify", "pair", "none")
         self.sensor(address).hang(choose(operation, {name: name for name in operations}))
 
     async def do_fail(self, address: str, operation: str, times: str) -> None:
-        operation = choose(operation, {"connect": "connect", "notify": "notify"})
+        operation = choose(operation, {name: name for name in ("connect", "notify", "answer")})
         self.sensor(address).failures_due[operation] = int(times)
 
     async def do_readdress(self, address: str, other: str) -> None:

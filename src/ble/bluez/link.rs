@@ -133,10 +133,24 @@ impl Link {
             return Ok(());
         }
         let bonding = task.shared.bonds.clone().allow(self.device.address());
-        within(PAIR_TIMEOUT, self.device.pair()).await?;
+        let answer = timeout(PAIR_TIMEOUT, self.device.pair()).await;
         drop(bonding);
-        // A trusted device may connect and be found again after it changed its address.
-        within(CALL_TIMEOUT, self.device.set_trusted(true)).await?;
+        let failure = match answer {
+            Ok(Ok(())) => None,
+            // Another program bonds with it: the bond is its.
+            Ok(Err(error)) if matches!(error.kind, ErrorKind::InProgress | ErrorKind::AlreadyExists) => {
+                return Err(Failure::Busy);
+            }
+            Ok(Err(error)) => Some(refused(&error)),
+            Err(_elapsed) => Some(Failure::Timeout),
+        };
+        // BlueZ answers only when it has looked through the services once more: a link that is lost before that
+        // leaves the bond without the answer.
+        if let Some(failure) = failure
+            && !within(CALL_TIMEOUT, self.device.is_paired()).await?
+        {
+            return Err(failure);
+        }
         // By bonding it gives the address that stays.
         let address = Address(within(CALL_TIMEOUT, self.device.remote_address()).await?.0);
         let bonded = Seen { address, is_paired: true, ..self.seen.clone() };
@@ -144,7 +158,8 @@ impl Link {
         self.registry.note_bond(self.adapter_address, address, true).await;
         task.note_address(&before, &self.seen).await;
         info!(sensor = %self.sensor, "bonded with the sensor");
-        Ok(())
+        // A trusted device may connect and be found again after it changed its address.
+        within(CALL_TIMEOUT, self.device.set_trusted(true)).await
     }
 
     pub(super) async fn subscribe(&mut self, bonds: &Bonds) -> Result<(), Failure> {

@@ -62,6 +62,8 @@ pub struct BluezSource {
 struct Child {
     config: SensorConfig,
     stop: CancellationToken,
+    /// Cancelled when its task has ended, and with it its link.
+    ended: CancellationToken,
     /// For a sensor that was discovered: when it was last seen to stream.
     discovered: Option<Instant>,
     moves: Arc<AtomicU64>,
@@ -183,6 +185,7 @@ impl BluezSource {
     ) {
         let ((known, tried), latest) = (self.registry.devices_and_tried(), shared.discovery.latest());
         let identities = Identities { sensors: &wanted.sensors, known: &known, tried: &tried };
+        let mut stopped = Vec::new();
         children.retain(|id, child| {
             let is_configured = latest
                 .devices
@@ -198,12 +201,13 @@ impl BluezSource {
             if !keep {
                 info!(sensor = %id, "sensor no longer wanted; its link is closed");
                 child.stop.cancel();
+                stopped.push(child.ended.clone());
             }
             keep
         });
         for config in wanted.sensors.iter().filter(|config| config.mode == Mode::Notification) {
             if !children.contains_key(&config.id) {
-                start(config.clone(), None, children, tasks, shared, stop);
+                start(config.clone(), None, stopped.clone(), children, tasks, shared, stop);
             }
         }
     }
@@ -262,14 +266,17 @@ impl BluezSource {
                 passkey: None,
             };
             info!(sensor = %config.id, "sensor discovered");
-            start(config, Some(Instant::now()), children, tasks, shared, stop);
+            start(config, Some(Instant::now()), Vec::new(), children, tasks, shared, stop);
         }
     }
 }
 
+/// Starts a sensor's task once those of `stopped` have ended: the same device may have been theirs, and who
+/// closes a link cancels the bonding that another began over it.
 fn start(
     config: SensorConfig,
     discovered: Option<Instant>,
+    stopped: Vec<CancellationToken>,
     children: &mut BTreeMap<SensorId, Child>,
     tasks: &mut JoinSet<()>,
     shared: &Shared,
@@ -277,8 +284,17 @@ fn start(
 ) {
     let stop = stop.child_token();
     let moves = Arc::<AtomicU64>::default();
-    tasks.spawn(keep_subscribed(config.clone(), shared.clone(), Arc::clone(&moves), stop.clone()));
-    let child = Child { config, stop, discovered, moves, moves_seen: 0, moved_at: Instant::now() };
+    let ended = CancellationToken::new();
+    let task = keep_subscribed(config.clone(), shared.clone(), Arc::clone(&moves), stop.clone());
+    let ends = ended.clone().drop_guard();
+    tasks.spawn(async move {
+        let _ends = ends;
+        for stopped in stopped {
+            stopped.cancelled().await;
+        }
+        task.await;
+    });
+    let child = Child { config, stop, ended, discovered, moves, moves_seen: 0, moved_at: Instant::now() };
     children.insert(child.config.id.clone(), child);
 }
 
