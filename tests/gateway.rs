@@ -5,6 +5,8 @@
 mod adapters;
 #[path = "gateway/bluetooth.rs"]
 mod bluetooth;
+#[path = "gateway/bonding.rs"]
+mod bonding;
 #[path = "gateway/commands.rs"]
 mod commands;
 #[path = "gateway/credentials.rs"]
