@@ -62,12 +62,20 @@ pub struct Config {
 }
 
 /// `[gateway]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
     /// Its name; by default derived from the machine id.
     #[serde(deserialize_with = "values::text_or_number")]
     pub id: Option<GatewayId>,
+    /// How often it tells of itself on the wire; 0 for never.
+    pub state_every: Span,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self { id: None, state_every: Span::from_secs(300) }
+    }
 }
 
 /// One `[[sensor]]`: needs `id`, and `address` or `name`.

@@ -8,6 +8,7 @@
 //! | control | the socket of `hr-gatewayd status`, `tail`, `queue` and `sensor` | last |
 //! | copy | the directory beside Kinesis | the drainer is gone and nothing waits |
 //! | page | the listener of the live page and the metrics | last |
+//! | state | how the gateway is, as a record every few minutes | last |
 //! | heartbeat | the clock, the status line, the watchdog, the ledger's log line | last |
 //!
 //! Stopping goes downstream, source first, under one deadline. Of it ingest and the queue's closing have
@@ -20,6 +21,7 @@
 
 mod clock_watch;
 mod heartbeat;
+mod state_records;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,7 @@ use crate::queue::rescued::Rescuer;
 use crate::reading::GapReason;
 use crate::service_manager;
 use heartbeat::Heartbeat;
+use state_records::StateRecords;
 
 /// Everything stops within this time; below the unit's `TimeoutStopSec`.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -233,6 +236,7 @@ impl Gateway {
             metrics_have_heart_rates: self.config.page.metrics_heart_rates,
             looker: looker.clone(),
         });
+        let records = StateRecords::wanted(&self.config, looker.clone());
         let queue = self.queue.clone();
         let control = self.control.map(|(socket, rescuer, registry)| {
             let sensors = Sensors { registry, states: source.states.clone() };
@@ -255,6 +259,7 @@ impl Gateway {
         let mut heartbeat = Task::spawn("heartbeat", heartbeat.run().map(Ok));
         let mut control = Task::spawn_if("control", control.map(|server| server.run().map(Ok)));
         let mut page = Task::spawn_if("page", page.map(|page| page.run().map(Ok)));
+        let mut records = Task::spawn_if("state", records.map(StateRecords::run));
         service_manager::ready();
 
         let mut result = tokio::select! {
@@ -265,6 +270,7 @@ impl Gateway {
             ended = heartbeat.ended() => ended,
             ended = control.ended() => ended,
             ended = page.ended() => ended,
+            ended = records.ended() => ended,
         };
         if result.is_ok() && !stops.are_asked() {
             // The source has no more: its channel closed with it, so the ingest ends by itself.
@@ -309,6 +315,7 @@ impl Gateway {
         heartbeat.abort().await;
         control.abort().await;
         page.abort().await;
+        records.abort().await;
         let queue = self.queue;
         let mut close = Task::spawn("queue", async move { queue.close().await });
         result.and(close.stopped_by(asked_at + STOP_DEADLINE).await)

@@ -123,7 +123,7 @@ impl Live {
         let heard = |observation: &Observation| {
             let Content::Body(body) = &observation.content else { return None };
             let taken = observation.taken;
-            let what = What::of(body, &taken);
+            let what = What::of(body, &taken)?;
             Some(Heard { sensor: observation.sensor.clone(), at_ms: taken.wall_ms, what })
         };
         observations.iter().filter_map(heard).collect()
@@ -164,8 +164,9 @@ impl Latest {
 }
 
 impl What {
-    fn of(body: &Body, taken: &Moment) -> Self {
-        match body {
+    /// `None` for what is of no sensor.
+    fn of(body: &Body, taken: &Moment) -> Option<Self> {
+        Some(match body {
             Body::Measurement(measurement) => Self::Reading {
                 heart_rate: measurement.values.heart_rate,
                 rr_ms: measurement.values.rr_intervals.iter().map(|rr| rr.as_ms()).collect(),
@@ -175,6 +176,7 @@ impl What {
             Body::State(state) => {
                 Self::State { battery_percent: state.battery_percent, rssi_dbm: state.rssi_dbm }
             }
-        }
+            Body::Gateway(_) => return None,
+        })
     }
 }

@@ -21,7 +21,7 @@ use crate::queue::QueueError;
 use crate::queue::handle::Handle;
 use crate::queue::ledger::{Account, Ledger, Totals};
 use crate::queue::sequence_set::SequenceSet;
-use crate::reading::{GatewayId, Moment, SensorId};
+use crate::reading::{GatewayId, Moment, NO_SENSOR, SensorId};
 
 /// How a gateway is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -184,6 +184,7 @@ impl Looker {
     fn sensors(&self, ledger: &Ledger, now: &Moment) -> Vec<SensorOverview> {
         let (states, latest) = (self.states.borrow().clone(), self.live.latest());
         let mut ids: Vec<&SensorId> = states.keys().chain(ledger.rows.keys()).collect();
+        ids.retain(|id| id.as_str() != NO_SENSOR);
         ids.sort();
         ids.dedup();
         let overview = |id: &SensorId| {

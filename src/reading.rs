@@ -77,6 +77,20 @@ name_type! {
     /// The name of a watch or strap, as its readings carry it.
     SensorId
 }
+name_type! {
+    /// A version of this program.
+    ProgramVersion
+}
+
+/// What stands for a sensor where a record is of none.
+pub const NO_SENSOR: &str = "-";
+
+impl SensorId {
+    /// What a record of the gateway itself has in place of a sensor.
+    pub fn none() -> Self {
+        Self(NO_SENSOR.into())
+    }
+}
 
 /// Begins the ids of one [`Origin`]: random. With it a `reading_id` stays unique even if a gateway is
 /// wiped, or its store put back to an earlier state, and its sequence starts again.
@@ -182,7 +196,7 @@ impl Moment {
     }
 }
 
-/// What one queued item says: a measurement, that there was none, or how the sensor is.
+/// What one queued item says: a measurement, that there was none, how the sensor is, or how the gateway is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// A reading.
@@ -191,6 +205,8 @@ pub enum Body {
     Gap(Gap),
     /// A sensor state record.
     State(SensorState),
+    /// A gateway state record, of [no sensor](SensorId::none).
+    Gateway(GatewayState),
 }
 
 impl Body {
@@ -247,6 +263,23 @@ pub struct SensorState {
     pub rssi_dbm: Option<i16>,
     /// Where it is worn.
     pub location: Option<BodySensorLocation>,
+}
+
+/// How the gateway is. Whoever gets one every few minutes knows that it lives, though no sensor is in reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayState {
+    /// Its program's version.
+    pub version: ProgramVersion,
+    /// Sensors that it looks after.
+    pub sensors: u32,
+    /// Those of them whose readings flow.
+    pub sensors_streaming: u32,
+    /// Items that waited in its queue.
+    pub queue_depth: u64,
+    /// How old the oldest of them was, seconds, where that is known.
+    pub queue_oldest_s: Option<u64>,
+    /// Bytes free where the queue is.
+    pub disk_free_bytes: Option<u64>,
 }
 
 /// A span without (trustworthy) readings. It ends at its item's own moment.
@@ -327,7 +360,7 @@ pub struct Item {
     pub sensor: SensorId,
     /// The session, named by the sequence of its first item.
     pub session: u64,
-    /// When it was measured; for a gap record, when the gap ended; for a sensor state, when it was so.
+    /// When it was measured; for a gap record, when the gap ended; for a state, when it was so.
     pub taken: Moment,
     /// The reading or record itself.
     pub body: Body,

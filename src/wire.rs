@@ -1,4 +1,4 @@
-//! One reading, gap record or sensor state record ⇄ one line of NDJSON. Pure.
+//! One reading, gap record, sensor or gateway state record ⇄ one line of NDJSON. Pure.
 //!
 //! What must hold: `timestamp` and `heart_rate` come first and keep their names, as consumers of such
 //! a stream know them; what is absent costs no bytes; a line ends in `\n` and holds no other; a number
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{self, Anchor, ClockQuality};
 use crate::heart_rate::{BodySensorLocation, RrInterval};
 use crate::reading::{
-    Body, Epoch, GapReason, Item, Measurement, Mode, Origin, Origins, SensorId, SensorState,
+    Body, Epoch, GapReason, GatewayState, Item, Measurement, Mode, Origin, Origins, SensorId, SensorState,
 };
 
 /// The version of the line's meaning that this build writes.
@@ -39,7 +39,7 @@ pub struct WireRecord<'a> {
     pub reading_id: Cow<'a, str>,
     /// The gateway's name.
     pub gateway_id: Cow<'a, str>,
-    /// The sensor's name.
+    /// The sensor's name; [`NO_SENSOR`](crate::reading::NO_SENSOR) in a gateway state record.
     pub sensor_id: Cow<'a, str>,
     /// The session: epoch and the session's first sequence.
     pub session_id: Cow<'a, str>,
@@ -69,6 +69,24 @@ pub struct WireRecord<'a> {
     /// How loudly the sensor was heard last, dBm; sensor state records only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rssi_dbm: Option<i16>,
+    /// The version of the gateway's program; gateway state records only, as are the next five.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_version: Option<Cow<'a, str>>,
+    /// Sensors that it looks after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensors: Option<u32>,
+    /// Those of them whose readings flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensors_streaming: Option<u32>,
+    /// Lines that waited in its queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_depth: Option<u64>,
+    /// How old the oldest of them was, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_oldest_s: Option<u64>,
+    /// Bytes free on the queue's disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free_bytes: Option<u64>,
     /// Why there were no readings; gap records only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_reason: Option<GapReason>,
@@ -94,6 +112,8 @@ pub struct WireRecord<'a> {
 pub enum RecordKind {
     /// How a sensor was at its `timestamp`.
     SensorState,
+    /// How the gateway was.
+    GatewayState,
 }
 
 impl RecordKind {
@@ -101,6 +121,7 @@ impl RecordKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SensorState => "sensor_state",
+            Self::GatewayState => "gateway_state",
         }
     }
 }
@@ -149,6 +170,7 @@ impl<'a> LineWriter<'a> {
         match &item.body {
             Body::Measurement(measurement) => put_measurement(out, measurement),
             Body::State(state) => put_state(out, state),
+            Body::Gateway(state) => put_gateway(out, state),
             Body::Gap(gap) => {
                 let start_ms = clock::span_start(&gap.start, &item.taken, &self.envelope.anchors);
                 put_word(out, "gap_reason", gap.reason.as_str());
@@ -217,6 +239,21 @@ fn put_state(out: &mut Vec<u8>, state: &SensorState) {
         put(out, if dbm < 0 { ",\"rssi_dbm\":-" } else { ",\"rssi_dbm\":" });
         put_number(out, u64::from(dbm.unsigned_abs()));
     }
+}
+
+fn put_gateway(out: &mut Vec<u8>, state: &GatewayState) {
+    put_word(out, "record", RecordKind::GatewayState.as_str());
+    put_word(out, "gateway_version", state.version.as_str());
+    let fields = [
+        ("sensors", Some(u64::from(state.sensors))),
+        ("sensors_streaming", Some(u64::from(state.sensors_streaming))),
+        ("queue_depth", Some(state.queue_depth)),
+        ("queue_oldest_s", state.queue_oldest_s),
+        ("disk_free_bytes", state.disk_free_bytes),
+    ];
+    fields
+        .into_iter()
+        .for_each(|(name, value)| value.into_iter().for_each(|value| put_field(out, name, value)));
 }
 
 fn put_location(out: &mut Vec<u8>, location: Option<BodySensorLocation>) {

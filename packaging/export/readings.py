@@ -38,6 +38,8 @@ LAKE = [
     ("sensor_id", "string"), ("session_id", "string"), ("sequence", "int64"), ("sensor_contact", "bool"),
     ("energy_expended_kj", "int32"), ("rr_intervals_ms", "list<double>"), ("sensor_location", "string"),
     ("mode", "string"), ("record", "string"), ("battery_percent", "int32"), ("rssi_dbm", "int32"),
+    ("gateway_version", "string"), ("sensors", "int32"), ("sensors_streaming", "int32"), ("queue_depth", "int64"),
+    ("queue_oldest_s", "int64"), ("disk_free_bytes", "int64"),
     ("gap_reason", "string"), ("gap_start", "string"), ("gap_end", "string"), ("gap_readings_lost", "int64"),
     ("clock", "string"), ("schema_version", "int32"),
 ]

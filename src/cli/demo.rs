@@ -98,6 +98,8 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     let gateway = "demo-gateway".parse()?;
     let opened = DurableQueue::open(&folder.path.join("queue"), capacity, SegmentCodec::default(), &gateway)?;
     config.queue.path = folder.path.join("queue");
+    // It shows watches.
+    config.gateway.state_every = Span::default();
     let queue = Handle::spawn(Box::new(opened.queue))?;
     let clock = SystemClock::new(config.clock.synchronization)?;
     let watches: Vec<SensorId> =

@@ -14,7 +14,7 @@ use super::{Config, ConfigError, Follow, KinesisConfig, RECORD_READINGS_MAX, Sen
 use crate::page::Password;
 use crate::pseudonym::pseudonym;
 use crate::queue::segment::SegmentCodec;
-use crate::reading::{GatewayId, Mode};
+use crate::reading::{GatewayId, Mode, NO_SENSOR};
 use crate::telemetry::Filter;
 
 /// Longest name that a Bluetooth device can have (Core Specification, Vol 3, Part C, 12.1).
@@ -156,6 +156,9 @@ impl Config {
         within.check("bluetooth.discover_max", bluetooth.discover_max, 1, 64);
         // What HCI can report (Core Specification, Vol 4, Part E, 7.7.65.2).
         within.check("bluetooth.discover_rssi_min", bluetooth.discover_rssi_min, -127, 20);
+        if !self.gateway.state_every.0.is_zero() {
+            within.check("gateway.state_every", self.gateway.state_every, secs(1), secs(86_400));
+        }
         within.check("log.ledger_interval", self.log.ledger_interval, secs(1), secs(86_400));
     }
 
@@ -170,6 +173,9 @@ impl Config {
                 refuse("", "give it either `address` or `name` (`hr-gatewayd scan` shows both)".into());
             }
             sensor.look_at(&mut refuse);
+            if sensor.id.as_str() == NO_SENSOR {
+                refuse("id", format!("`{NO_SENSOR}` stands for no sensor; give it another name"));
+            }
             if ids.insert(&sensor.id, block).is_some() {
                 refuse("id", format!("`{}` stands twice; every sensor needs its own", sensor.id));
             }

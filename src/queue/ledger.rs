@@ -77,7 +77,7 @@ impl Account {
 pub struct Row {
     /// Its readings.
     pub readings: Account,
-    /// Its gap and sensor state records.
+    /// Its gap and state records.
     pub other_records: Account,
     /// Notifications that could not be understood.
     pub malformed: u64,

@@ -16,7 +16,9 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 
 use crate::heart_rate::{BodySensorLocation, HeartRateMeasurement, RrInterval};
-use crate::reading::{Body, BootId, Gap, GapReason, Item, Measurement, Mode, Moment, SensorId, SensorState};
+use crate::reading::{
+    Body, BootId, Gap, GapReason, GatewayState, Item, Measurement, Mode, Moment, SensorId, SensorState,
+};
 
 const VERSION_PLAIN: u8 = 1;
 const VERSION_SEALED: u8 = 2;
@@ -165,6 +167,7 @@ enum StoredBody {
         is_advertised: bool,
         values: StoredValues,
     },
+    Gateway(GatewayState),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -212,7 +215,7 @@ impl SegmentBody {
         for item in items {
             let start = match &item.body {
                 Body::Gap(gap) => Some(store_moment(&mut body.boots, &gap.start, &mut before)),
-                Body::Measurement(_) | Body::State(_) => None,
+                Body::Measurement(_) | Body::State(_) | Body::Gateway(_) => None,
             };
             let taken = store_moment(&mut body.boots, &item.taken, &mut before);
             body.items.push(StoredItem {
@@ -230,6 +233,7 @@ impl SegmentBody {
                         rssi_dbm: state.rssi_dbm,
                         location: state.location.map(BodySensorLocation::value),
                     },
+                    (Body::Gateway(state), _) => StoredBody::Gateway(state.clone()),
                     (Body::Gap(_), None) => unreachable!("a gap's start was stored above"),
                 },
             });
@@ -281,6 +285,7 @@ fn load_body(stored: StoredBody, start: Option<Moment>) -> Option<Body> {
         StoredBody::State { battery_percent, rssi_dbm, location: at } => {
             Body::State(SensorState { battery_percent, rssi_dbm, location: location(at) })
         }
+        StoredBody::Gateway(state) => Body::Gateway(state),
         StoredBody::Gap { reason, readings_lost, .. } => {
             Body::Gap(Gap { reason, start: start?, readings_lost })
         }

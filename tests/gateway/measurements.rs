@@ -1,10 +1,12 @@
 //! What a sensor sends, byte by byte, to what arrives.
 
+use std::time::Duration;
+
 use hr_gateway::heart_rate::HeartRateMeasurement;
 use serde_json::Value;
 
 use super::bluetooth::{Set, WATCH, one_watch};
-use crate::support::recorded_rr_intervals;
+use crate::support::{recorded_rr_intervals, wait_for};
 
 #[test]
 fn every_rr_interval_contact_energy_and_16_bit_value_is_exact() {
@@ -69,4 +71,45 @@ fn what_a_sensor_pads_is_read_and_what_is_no_measurement_is_not_called_readings(
         .collect();
     let ms = |ticks: u16| serde_json::json!([f64::from(ticks) * 1000.0 / 1024.0]);
     assert_eq!(read, [(62.into(), ms(945)), (57.into(), ms(1059)), (61.into(), ms(975))]);
+}
+
+#[test]
+fn a_gateway_tells_of_itself_though_no_sensor_is_in_reach() {
+    let set = Set::new(&one_watch().replace(WATCH, "C0:FF:EE:00:00:99"));
+    let config = set.folder.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("[gateway]", "[gateway]\nstate_every = \"1s\"")).unwrap();
+    let daemon = set.start();
+    let records = || {
+        let mut lines = set.lines();
+        lines.retain(|line| line["record"] == "gateway_state");
+        (lines.len() >= 2).then_some(lines)
+    };
+    let records = wait_for("two gateway state records", Duration::from_secs(30), records);
+    for record in &records {
+        assert_eq!((&record["sensor_id"], &record["gateway_id"]), (&"-".into(), &"living-room".into()));
+        assert_eq!((&record["sensors"], &record["sensors_streaming"]), (&1.into(), &0.into()));
+        assert_eq!(record["gateway_version"], env!("CARGO_PKG_VERSION"));
+        assert!(record["disk_free_bytes"].as_u64() > Some(0), "{record}");
+    }
+    assert_eq!(records[0]["session_id"], records[1]["session_id"]);
+    let (status, _) = set.run(&["status", "--json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let sensors = status["sensors"].as_array().unwrap();
+    assert_eq!(sensors.len(), 1, "the gateway is no sensor of its own: {status}");
+    assert!(!daemon.log().contains("session begins"));
+    daemon.stop();
+}
+
+#[test]
+fn a_gateway_whose_queue_is_nearly_full_takes_no_reading_s_place_for_itself() {
+    let set = Set::new(&one_watch());
+    let config = set.folder.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("[gateway]", "[gateway]\nstate_every = \"1s\"");
+    std::fs::write(&config, text.replace("[queue]", "[queue]\nitems_max = 900")).unwrap();
+    let daemon = set.start();
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(daemon.status()["totals"]["other_records"]["received"], 0);
+    daemon.stop();
 }

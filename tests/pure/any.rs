@@ -1,7 +1,9 @@
 //! Made-up moments and bodies of items.
 
 use hr_gateway::heart_rate::{BodySensorLocation, HeartRateMeasurement, RrInterval};
-use hr_gateway::reading::{Body, BootId, Gap, GapReason, Measurement, Mode, Moment, SensorState};
+use hr_gateway::reading::{
+    Body, BootId, Gap, GapReason, GatewayState, Measurement, Mode, Moment, SensorState,
+};
 use proptest::prelude::*;
 
 pub fn any_moment() -> impl Strategy<Value = Moment> {
@@ -38,5 +40,16 @@ pub fn any_body() -> impl Strategy<Value = Body> {
         (0..GapReason::ALL.len(), any_moment(), any::<u64>()).prop_map(|(reason, start, readings_lost)| {
             Body::Gap(Gap { reason: GapReason::ALL[reason], start, readings_lost })
         });
-    prop_oneof![4 => measurement, 1 => gap, 1 => state]
+    let gateway = (any::<u32>(), any::<u32>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>())
+        .prop_map(|(sensors, sensors_streaming, queue_depth, queue_oldest_s, disk_free_bytes)| {
+            Body::Gateway(GatewayState {
+                version: "0.1.0".parse().unwrap(),
+                sensors,
+                sensors_streaming,
+                queue_depth,
+                queue_oldest_s,
+                disk_free_bytes,
+            })
+        });
+    prop_oneof![4 => measurement, 1 => gap, 1 => state, 1 => gateway]
 }

@@ -182,7 +182,7 @@ impl World {
         let ended_ms = truly(&observation.taken);
         let began_ms = match &body {
             Body::Gap(gap) => truly(&gap.start),
-            Body::Measurement(_) | Body::State(_) => {
+            Body::Measurement(_) | Body::State(_) | Body::Gateway(_) => {
                 let row = Row { last: Some(observation.taken.into()), ..Row::default() };
                 self.ledger.rows.insert(sensor("a"), row);
                 ended_ms

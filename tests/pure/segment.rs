@@ -2,7 +2,9 @@
 
 use hr_gateway::heart_rate::{BodySensorLocation, HeartRateMeasurement, RrInterval};
 use hr_gateway::queue::segment::{SegmentCodec, SegmentError};
-use hr_gateway::reading::{Body, BootId, Gap, GapReason, Item, Measurement, Mode, Moment, SensorState};
+use hr_gateway::reading::{
+    Body, BootId, Gap, GapReason, GatewayState, Item, Measurement, Mode, Moment, SensorState,
+};
 use proptest::prelude::*;
 
 use crate::any::{any_body, any_moment};
@@ -124,13 +126,21 @@ fn later_items() -> Vec<Item> {
         Body::State(SensorState::default()),
         Body::Gap(Gap { reason: GapReason::SensorReplaced, start: template.taken, readings_lost: 0 }),
         Body::Gap(Gap { reason: GapReason::AdapterFull, start: template.taken, readings_lost: 0 }),
+        Body::Gateway(GatewayState {
+            version: "0.1.0".parse().unwrap(),
+            sensors: 2,
+            sensors_streaming: 1,
+            queue_depth: 40,
+            queue_oldest_s: Some(33),
+            disk_free_bytes: Some(1 << 30),
+        }),
     ];
     let item = |(body, n): (Body, u64)| Item { sequence: 100 + n, body, ..template.clone() };
     bodies.into_iter().zip(0..).map(item).collect()
 }
 
 #[test]
-fn sensor_states_locations_and_advertised_readings_stay_readable() {
+fn states_locations_and_advertised_readings_stay_readable() {
     let path = in_tree("tests/vectors/segment-v1-states.bin");
     if std::env::var_os("HR_WRITE_VECTORS").is_some() {
         std::fs::write(&path, SegmentCodec::default().encode(KEY, &later_items())).unwrap();

@@ -3,7 +3,8 @@
 use hr_gateway::clock::{Anchor, ClockQuality, resolve};
 use hr_gateway::heart_rate::{BodySensorLocation, HeartRateMeasurement, RrInterval};
 use hr_gateway::reading::{
-    Body, BootId, Epoch, Gap, GapReason, Item, Measurement, Mode, Moment, Origin, Origins, SensorState,
+    Body, BootId, Epoch, Gap, GapReason, GatewayState, Item, Measurement, Mode, Moment, Origin, Origins,
+    SensorState,
 };
 use hr_gateway::wire::{Envelope, LineWriter, Timestamp, WireRecord, write_line};
 use proptest::prelude::*;
@@ -89,6 +90,22 @@ fn a_sensor_state_record_is_this_line() {
          \"record\":\"sensor_state\",\"battery_percent\":87,\"rssi_dbm\":-60,\"clock\":\"synchronized\",\
          \"schema_version\":1}\n"
     );
+}
+
+#[test]
+fn a_gateway_state_record_is_this_line() {
+    let state = GatewayState {
+        version: "0.1.0".parse().unwrap(),
+        sensors: 2,
+        sensors_streaming: 1,
+        queue_depth: 40,
+        queue_oldest_s: Some(33),
+        disk_free_bytes: None,
+    };
+    let line = line_of(Body::Gateway(state));
+    let said = "\"record\":\"gateway_state\",\"gateway_version\":\"0.1.0\",\"sensors\":2,\"sensors_streaming\":1,\
+                \"queue_depth\":40,\"queue_oldest_s\":33,\"clock\":\"synchronized\",\"schema_version\":1}\n";
+    assert!(line.ends_with(said), "{line}");
 }
 
 #[test]

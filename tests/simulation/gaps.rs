@@ -25,7 +25,7 @@ impl Oracle {
         for observation in observations {
             let sensor = sensor_index(&observation.sensor);
             match &observation.content {
-                Content::Malformed | Content::Body(Body::State(_)) => {}
+                Content::Malformed | Content::Body(Body::State(_) | Body::Gateway(_)) => {}
                 Content::Body(Body::Gap(gap)) => {
                     if self.true_ms(&gap.start) > self.true_ms(&observation.taken) {
                         self.violated(|| format!("a gap ends before it begins: {observation:?}"));

@@ -213,6 +213,7 @@ impl Oracle {
         let what = match body {
             Body::Gap(gap) => What::Gap(gap.clone()),
             Body::State(state) => What::State(*state),
+            Body::Gateway(_) => return self.violated(|| format!("{body:?} was never sent")),
             Body::Measurement(measurement) => {
                 let number =
                     measurement.values.rr_intervals.first().map_or(usize::MAX, |rr| usize::from(rr.0));

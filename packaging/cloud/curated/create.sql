@@ -1,4 +1,4 @@
--- The curated table: one row per reading_id, gap and sensor state records included, in days (partitions) by when it was measured, in UTC.
+-- The curated table: one row per reading_id, gap and state records included (what a gateway says of itself is in hr_table alone), in days (partitions) by when it was measured, in UTC.
 -- Words: LAKE_BUCKET, KEEP_SNAPSHOT_SECONDS.
 -- Columns are the wire's fields (src/wire.rs) with times as times: Iceberg knows microseconds, the wire milliseconds.
 -- landed: when the object came that the row is from. merged_until: the watermark (watermark.sql), null in a row of the

@@ -1,4 +1,4 @@
--- Brings what landed in hr_table into hr_readings: one row per reading_id, gap and sensor state records included.
+-- Brings what landed in hr_table into hr_readings: one row per reading_id, gap and state records included.
 -- Words: DAYS_BACK; LANDED_AFTER and LANDED_UNTIL, the answer of watermark.sql.
 --   DAYS_BACK = 1, every hour: today and yesterday, only lines whose clock was right from the start. Such a line has one
 --     time for ever, so its copies are of its own day, and no other day of either table has to be read.

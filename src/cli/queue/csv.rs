@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::wire::WireRecord;
 
 /// The columns, in order. Those that came later stand behind.
-pub(super) const CSV_COLUMNS: [&str; 21] = [
+pub(super) const CSV_COLUMNS: [&str; 27] = [
     "timestamp",
     "heart_rate",
     "reading_id",
@@ -29,6 +29,12 @@ pub(super) const CSV_COLUMNS: [&str; 21] = [
     "rssi_dbm",
     "gap_readings_lost",
     "schema_version",
+    "gateway_version",
+    "sensors",
+    "sensors_streaming",
+    "queue_depth",
+    "queue_oldest_s",
+    "disk_free_bytes",
 ];
 
 pub(super) fn write_csv(out: &mut impl Write, line: &str) -> io::Result<()> {
@@ -56,7 +62,7 @@ mod tests {
     use super::*;
 
     /// A line that has every field.
-    const FULLEST: &str = r#"{"timestamp":"2025-07-15T17:10:33.123Z","heart_rate":72,"reading_id":"a-1","gateway_id":"g","sensor_id":"s","session_id":"a-1","sequence":1,"sensor_contact":true,"energy_expended_kj":5,"rr_intervals_ms":[812.5],"sensor_location":"wrist","mode":"advertisement","record":"sensor_state","battery_percent":80,"rssi_dbm":-60,"gap_reason":"link_down","gap_start":"2025-07-15T17:10:32.000Z","gap_end":"2025-07-15T17:10:33.123Z","gap_readings_lost":3,"clock":"synchronized","schema_version":1}"#;
+    const FULLEST: &str = r#"{"timestamp":"2025-07-15T17:10:33.123Z","heart_rate":72,"reading_id":"a-1","gateway_id":"g","sensor_id":"s","session_id":"a-1","sequence":1,"sensor_contact":true,"energy_expended_kj":5,"rr_intervals_ms":[812.5],"sensor_location":"wrist","mode":"advertisement","record":"sensor_state","battery_percent":80,"rssi_dbm":-60,"gateway_version":"0.1.0","sensors":2,"sensors_streaming":1,"queue_depth":3,"queue_oldest_s":4,"disk_free_bytes":5,"gap_reason":"link_down","gap_start":"2025-07-15T17:10:32.000Z","gap_end":"2025-07-15T17:10:33.123Z","gap_readings_lost":3,"clock":"synchronized","schema_version":1}"#;
 
     #[test]
     fn every_field_of_the_wire_has_a_column_and_a_lone_interval_is_a_list() {
@@ -68,6 +74,6 @@ mod tests {
         write_csv(&mut out, FULLEST).unwrap();
         let row = String::from_utf8(out).unwrap();
         assert_eq!(row.matches(',').count(), CSV_COLUMNS.len() - 1, "nothing is empty: {row}");
-        assert!(row.contains(",[812.5],") && row.ends_with(",3,1\n"), "{row}");
+        assert!(row.contains(",[812.5],") && row.ends_with(",3,1,0.1.0,2,1,3,4,5\n"), "{row}");
     }
 }

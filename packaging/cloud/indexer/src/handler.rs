@@ -90,7 +90,11 @@ fn operation(placed: &Placed, now_ms: i64) -> Operation {
     Operation::index(&reading.index(), &reading.record.reading_id, &reading.document(now_ms))
 }
 
+/// State records are in no sum.
 fn touch(touched: &mut TouchedMinutes, placed: &Placed) {
+    if placed.reading.record.record.is_some() {
+        return;
+    }
     touched.touch(&placed.reading.record.sensor_id, Minute::of(placed.reading.taken_ms));
 }
 

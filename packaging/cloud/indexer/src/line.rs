@@ -1,11 +1,11 @@
-//! One line of a record → a reading, gap record or sensor state record that the index can take, or why it cannot. Pure.
+//! One line of a record → a reading, gap record or state record that the index can take, or why it cannot. Pure.
 //!
 //! A line that fails here would fail on every try: it is set aside. Reasons name a field and never what
 //! stands in it.
 
 use chrono::DateTime;
 use hr_gateway::reading::{GatewayId, SensorId};
-use hr_gateway::wire::{RecordKind, SCHEMA_VERSION, Timestamp, WireRecord};
+use hr_gateway::wire::{SCHEMA_VERSION, Timestamp, WireRecord};
 use serde::Serialize;
 
 use crate::index;
@@ -34,8 +34,8 @@ pub enum Poison {
     /// Not the 24 characters of a UTC time.
     #[error("the line's {0} is not a time")]
     Time(&'static str),
-    /// Neither a reading, nor a gap record, nor a sensor state record; or several.
-    #[error("the line is neither a reading nor a gap record nor a sensor state record")]
+    /// Neither a reading, nor a gap record, nor a state record; or several.
+    #[error("the line is neither a reading nor a gap record nor a state record")]
     Kind,
 }
 
@@ -65,7 +65,7 @@ impl Reading<'_> {
         let taken_ms = time_ms(&record.timestamp).ok_or(Poison::Time("timestamp"))?;
         let kinds = (record.heart_rate, record.record, record.gap_reason);
         match (kinds, &record.gap_start, &record.gap_end) {
-            ((Some(_), None, None) | (None, Some(RecordKind::SensorState), None), None, None) => {}
+            ((Some(_), None, None) | (None, Some(_), None), None, None) => {}
             ((None, None, Some(_)), Some(start), Some(end)) => {
                 time_ms(start).ok_or(Poison::Time("gap_start"))?;
                 time_ms(end).ok_or(Poison::Time("gap_end"))?;

@@ -1,4 +1,4 @@
--- One row per reading, however often its delivery was repeated; gap and sensor state records are not readings.
+-- One row per reading, however often its delivery was repeated; gap and state records are not readings.
 -- A repetition is of the same id on the same UTC day: the day stays a filter that prunes. A reading that was sent once
 -- before and once after its clock was set may lie on two days; the ledger's ids_on_several_days counts those.
 -- Reads: of the days asked for, all columns but the other records' own. Filter on "date".
