@@ -15,6 +15,7 @@ use crate::blocking;
 use crate::clock::{SystemClock, boottime};
 use crate::config::DrainOrder;
 use crate::drainer::DrainerView;
+use crate::drainer::kinesis::certificate;
 use crate::drainer::settle::{CallError, ErrorClass};
 use crate::live::Live;
 use crate::queue::QueueError;
@@ -88,6 +89,8 @@ pub struct SinkOverview {
     pub since_s: Option<u64>,
     /// How long ago it accepted something, seconds; `None` for not yet.
     pub last_accepted_s: Option<u64>,
+    /// How long the certificate is valid that the gateway identifies itself by, seconds, where there is one.
+    pub certificate_ends_in_s: Option<i64>,
 }
 
 /// Whether a sink accepts.
@@ -228,6 +231,10 @@ impl Looker {
             code: failing.as_ref().map_or_else(String::new, |failure| failure.code.clone()),
             since_s: ago(self.drainer.turned_ms.load(Ordering::Relaxed)),
             last_accepted_s,
+            certificate_ends_in_s: match self.drainer.identity_ends_at_s.load(Ordering::Relaxed) {
+                0 => None,
+                ends_at_s => Some(ends_at_s - self.clock.now().wall_ms / 1_000),
+            },
         }
     }
 }
@@ -250,6 +257,12 @@ impl Overview {
             let code =
                 if self.sink.code.is_empty() { String::new() } else { format!(" ({})", self.sink.code) };
             attention.push(format!("{words}{code}"));
+        }
+        if let Some(left_s) = self.sink.certificate_ends_in_s
+            && certificate::step(left_s).is_some()
+        {
+            let left = certificate::left(left_s);
+            attention.push(format!("the certificate that the gateway identifies itself by {left}"));
         }
         if self.queue.is_full {
             attention.push("the queue is full: readings are being lost".into());

@@ -16,7 +16,7 @@ pub mod settle;
 pub mod suspects;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -46,6 +46,11 @@ pub trait RecordSink: Send + Sync {
     /// What it is, in a word.
     fn kind(&self) -> &'static str;
 
+    /// When what it identifies this gateway by ends for good, seconds since 1970, where that is known.
+    fn identity_ends_at_s(&self) -> Option<i64> {
+        None
+    }
+
     /// Most calls that it takes at once.
     fn calls_in_flight_max(&self) -> usize {
         usize::MAX
@@ -59,6 +64,8 @@ pub struct DrainerView {
     pub last_accepted_ms: AtomicU64,
     /// When the sink began to fail, or to accept again, milliseconds since boot; 0 while it did neither.
     pub turned_ms: AtomicU64,
+    /// When what identifies the gateway to the sink ends for good, seconds since 1970; 0 where that is not known.
+    pub identity_ends_at_s: AtomicI64,
     /// Items accepted since the start.
     pub accepted: AtomicU64,
     /// Rounds of the loop: the watchdog's proof of life.
@@ -105,6 +112,8 @@ impl Drainer {
         let mut leave_at = None;
         loop {
             self.view.rounds.fetch_add(1, Ordering::Relaxed);
+            let ends_at_s = self.sink.identity_ends_at_s().unwrap_or(0);
+            self.view.identity_ends_at_s.store(ends_at_s, Ordering::Relaxed);
             if fault::injected("drainer-hangs") {
                 return std::future::pending().await;
             }

@@ -109,6 +109,12 @@ pub fn text(overview: &Overview, heart_rates: Option<&BTreeMap<SensorId, Latest>
     );
     let accepted = before(sink.last_accepted_s).map(|at| (String::new(), at));
     out.gauge("sink_last_accepted_timestamp_seconds", "When the sink accepted something last.", accepted);
+    let ends = sink.certificate_ends_in_s.map(|left_s| (String::new(), now_s as i64 + left_s));
+    out.gauge(
+        "certificate_end_timestamp_seconds",
+        "When the certificate ends that the gateway identifies itself by.",
+        ends,
+    );
     out.gauge("queue_items", "Items in the queue, gap records included.", one(overview.queue.depth));
     let oldest = before(overview.queue.oldest_s).map(|at| (String::new(), at));
     out.gauge("queue_oldest_timestamp_seconds", "When the oldest item in the queue was taken.", oldest);

@@ -282,3 +282,20 @@ fn a_role_is_assumed_with_the_keys_of_a_helper_wherever_the_profile_names_it() {
         assert_eq!(gateway.runs().len(), 1, "{profiles}");
     }
 }
+
+#[test]
+fn a_certificate_that_ends_is_told_of_in_the_journal_and_the_status() {
+    let bus = MockBus::start();
+    let gateway = Gateway::new(ANSWER, "");
+    let certificate = crate::support::in_tree("tests/tls/expired.pem");
+    let helper = gateway.helper();
+    gateway.profiles(&format!("[default]\n{helper} --certificate {}", certificate.display()));
+    gateway.queue(1);
+    let daemon = gateway.run(&bus.address());
+    daemon.wait_log("the certificate that this gateway identifies itself by has ended");
+    daemon.wait_delivered(1);
+    let status = gateway.command(&bus.address()).arg("status").output().unwrap();
+    let said = String::from_utf8(status.stdout).unwrap();
+    assert!(said.contains("the certificate that the gateway identifies itself by has ended"), "{said}");
+    daemon.stop();
+}

@@ -38,6 +38,7 @@ fn fullest() -> (Overview, BTreeMap<SensorId, Latest>) {
             code: String::new(),
             since_s: None,
             last_accepted_s: Some(1),
+            certificate_ends_in_s: Some(86_400),
         },
         queue: QueueOverview {
             depth: 1,

@@ -120,6 +120,11 @@ impl Identity {
         self.0.watch.failing_for()
     }
 
+    /// When the certificate ends that its helper identifies the gateway by, seconds since 1970, if there is one.
+    pub fn ends_at_s(&self) -> Option<i64> {
+        self.0.watch.certificate_ends_at_s()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

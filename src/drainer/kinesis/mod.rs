@@ -7,6 +7,7 @@
 //! and nothing of them runs where the queue does. When somebody has to act, the environment's files are
 //! read anew before the next try.
 
+pub mod certificate;
 mod client;
 mod failure;
 mod helper;
@@ -199,6 +200,10 @@ impl RecordSink for KinesisSink {
 
     fn kind(&self) -> &'static str {
         "kinesis"
+    }
+
+    fn identity_ends_at_s(&self) -> Option<i64> {
+        self.identity.ends_at_s()
     }
 }
 

@@ -18,7 +18,9 @@ use aws_types::os_shim_internal::{Env, Fs};
 use serde_json::{Map, Value};
 use tracing::warn;
 
+use super::certificate;
 use super::helper::{Helper, HelperError, program};
+use crate::blocking;
 
 /// Where the package keeps what the unit hands to the daemon; `hr-gatewayd check` given by hand looks
 /// there itself.
@@ -37,6 +39,8 @@ pub struct HelperWatch {
     told: Mutex<bool>,
     /// Since when it fails, in whatever way.
     failing_since: Mutex<Option<Instant>>,
+    /// When its certificate ends, and the step at which that was told of.
+    certificate: Mutex<(Option<i64>, Option<i64>)>,
 }
 
 impl HelperWatch {
@@ -54,6 +58,33 @@ impl HelperWatch {
     pub fn failing_for(&self) -> Duration {
         let since = self.failing_since.lock().unwrap_or_else(PoisonError::into_inner);
         since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// When its certificate ends, seconds since 1970, if it names one.
+    pub fn certificate_ends_at_s(&self) -> Option<i64> {
+        self.certificate.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Looks at the certificate that `command` names, if it does, and warns in good time.
+    async fn look_at_certificate(&self, command: &str) {
+        let Some(path) = certificate::of_command(command) else { return };
+        let ends_at_s = blocking::run(move || certificate::ends_at_s(&std::fs::read(path).ok()?)).await;
+        let mut known = self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_s = ends_at_s.map(|ends_at_s| {
+            ends_at_s - chrono::DateTime::<chrono::Utc>::from(SystemTime::now()).timestamp()
+        });
+        let step = left_s.and_then(certificate::step);
+        if let (Some(left_s), Some(_)) = (left_s, step)
+            && known.1 != step
+        {
+            let words = certificate::left(left_s);
+            warn!(
+                error_class = "credentials",
+                "the certificate that this gateway identifies itself by {words}; without a new one nothing can be sent from \
+                 then on, and everything is kept: run add-gateway.sh for this gateway again and put what it makes here"
+            );
+        }
+        *known = (ends_at_s, step);
     }
 
     fn report(&self, answer: &Result<Credentials, HelperError>) {
@@ -160,6 +191,7 @@ struct HelperSource {
 
 impl HelperSource {
     async fn ask(&self) -> Result<Credentials, CredentialsError> {
+        self.watch.look_at_certificate(&self.command).await;
         let asked = Asked::new(&self.watch, &self.command);
         let answer = match Helper::start(&self.command, self.limit) {
             Ok(helper) => helper.answer().await,
