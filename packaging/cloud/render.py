@@ -3,7 +3,8 @@
 
 SQL stands once, in its own file, and reaches the account through here. Into the lake's stack: a file of queries/views/
 becomes a Glue table of type VIRTUAL_VIEW, which is how Athena itself stores a view; its columns are the
-`-- column NAME TYPE` lines of its header. A file of queries/ becomes a named query, its header included. Into the curated
+`-- column NAME TYPE` lines of its header. A file of queries/ becomes a named query, its header included and its parameters filled in with their examples, to be
+changed in the console. Into the curated
 stack's state machine: the files of curated/ that it names. `hr_table` in a text follows the parameter TableName. Needs
 nothing but Python.
 
@@ -14,6 +15,8 @@ import json
 import re
 import sys
 from pathlib import Path
+
+import query_text
 
 HERE = Path(__file__).resolve().parent
 # Words of the statements in curated/: the parameter that each stands for, or what the state machine makes of it.
@@ -108,7 +111,7 @@ def named_query(path: Path) -> dict:
             "Description": header(sql)[0],
             "Database": {"Ref": "Database"},
             "WorkGroup": {"Ref": "WorkGroup"},
-            "QueryString": substituted(sql.strip()),
+            "QueryString": substituted(query_text.filled(sql.strip())),
         },
     }
 

@@ -29,12 +29,12 @@ ICEBERG = {"timestamp": "timestamp(6)", "string": "varchar", "int": "integer", "
 ARROW = {"string": pa.string(), "int": pa.int32(), "bigint": pa.int64(), "boolean": pa.bool_(), "array<double>": pa.list_(pa.float64())}
 
 
-def literals(sql: str, parameters: Iterable[str]) -> str:
-    """The statement with its `?` given, as Athena's execution parameters are: literals, in their order."""
-    given = iter(parameters)
-    text = re.sub(r"\?", lambda _: next(given), cfn.renderer().body(sql))
-    assert next(given, None) is None, "more parameters than the query takes"
-    return text
+def filled(name: str, *values: object) -> str:
+    """A named query with these values of its parameters, in the order of its header; without any, as it is stored."""
+    queries = cfn.renderer().query_text
+    sql = (cfn.CLOUD / "queries" / f"{name}.sql").read_text()
+    given = dict(zip(queries.parameters(sql), map(str, values), strict=True)) if values else {}
+    return cfn.renderer().body(queries.filled(sql, given))
 
 
 def curated(name: str, **words: Any) -> str:

@@ -21,11 +21,11 @@ GATEWAYS, SENSORS_EACH, SECONDS, DAYS = 5, 2, 7_000, 10
 FIRST = datetime(2025, 7, 1, 6, 0, tzinfo=UTC)
 BUFFER_S = 900
 PARAMETERS = {
-    "heart_rate_range": ["'UTC'", "'2025-07-05 06:00'", "'2025-07-05 07:00'"],
-    "zones": ["'2025-07-05'", "'2025-07-05'", "190"],
-    "resting_rate": ["'UTC'", "'2025-07-05'", "'2025-07-05'"],
-    "ledger": ["'2025-07-01'", "'2025-07-10'"],
-    "missing_sequences": ["'2025-07-01'", "'2025-07-10'"],
+    "heart_rate_range": ["2025-07-05 06:00", "2025-07-05 07:00", "UTC"],
+    "zones": ["2025-07-05", "2025-07-05", 190],
+    "resting_rate": ["2025-07-05", "2025-07-05", "UTC"],
+    "ledger": ["2025-07-01", "2025-07-10"],
+    "missing_sequences": ["2025-07-01", "2025-07-10"],
 }
 
 
@@ -79,7 +79,7 @@ def main() -> None:
             curated(trino, files)
             print("\n| query | days | columns | reads of Parquet | of NDJSON | share |\n| --- | --- | --- | --- | --- | --- |")
             for path in cfn.QUERIES:
-                sql = lake.literals(path.read_text(), PARAMETERS.get(path.stem, ["'2025-07-05'", "'2025-07-05'"]))
+                sql = lake.filled(path.stem, *PARAMETERS.get(path.stem, ["2025-07-05", "2025-07-05"]))
                 (columns, days), = trino.scans(sql)
                 read = sum(chunk_bytes(file, columns) for file in files if file.parent.name[5:] in days)
                 whole = sum(plain.get(day, 0) for day in days)

@@ -5,8 +5,9 @@ template is written twice. `resolved` knows the functions that the templates use
 """
 
 import base64
-import importlib.util
+import importlib
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,8 @@ _Loader.add_multi_constructor("!", _function)
 @cache
 def renderer() -> Any:
     """packaging/cloud/render.py as a module."""
-    spec = importlib.util.spec_from_file_location("render", CLOUD / "render.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(CLOUD))
+    return importlib.import_module("render")
 
 
 def load(stack: str = "lake") -> dict[str, Any]:

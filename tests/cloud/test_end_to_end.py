@@ -121,8 +121,7 @@ def trino(stream, tmp_path_factory):
 
 def test_the_lakes_ledger_balances_and_its_view_holds_each_reading_once(stream, lines, trino):
     days = sorted({line["timestamp"][:10] for line in lines.values()})
-    ledger = (cfn.CLOUD / "queries" / "ledger.sql").read_text()
-    row, = trino.rows(lake.literals(ledger, [f"'{days[0]}'", f"'{days[-1]}'"]))
+    row, = trino.rows(lake.filled("ledger", days[0], days[-1]))
     assert (row["sequences"], row["missing"], row["unexplained"]) == (len(lines), 0, 0)
     assert (row["arrived"], row["duplicates"]) == (len(lines) + len(stream.repeated), len(stream.repeated))
     view, = trino.rows(

@@ -34,20 +34,20 @@ def shown(request, delivered, tmp_path, monkeypatch):
 
 def test_the_notebook_shows_a_session_as_the_queries_do(shown, duck):
     assert shown["picture"].stat().st_size > 10_000
-    day = f"'{shown['times'][0]:%Y-%m-%d}'"
+    day = f"{shown['times'][0]:%Y-%m-%d}"
     session, sensor = shown["chosen"][0]["session_id"], shown["chosen"][0]["sensor_id"]
     assert shown["session"] in (None, session)
-    last_day = f"'{shown['times'][-1]:%Y-%m-%d}'"
+    last_day = f"{shown['times'][-1]:%Y-%m-%d}"
 
     def query(name, *parameters):
-        return duck.rows(lake.literals((cfn.QUERIES[0].parent / f"{name}.sql").read_text(), parameters))
+        return duck.rows(lake.filled(name, *parameters))
 
     row, = (row for row in query("sessions", day, last_day) if row["session_id"] == session)
     assert (row["readings"], row["lowest"], row["highest"]) == (len(shown["rates"]), shown["lowest"], shown["highest"])
     assert row["mean"] == pytest.approx(shown["mean"])
     if shown["session"] is None:
         return  # The query's zones are of all sessions of a sensor.
-    zones = {row["zone"]: row["seconds"] for row in query("zones", day, last_day, "190") if row["sensor_id"] == sensor}
+    zones = {row["zone"]: row["seconds"] for row in query("zones", day, last_day, 190) if row["sensor_id"] == sensor}
     assert {zone: pytest.approx(seconds) for zone, seconds in zones.items()} == {
         zone: seconds for zone, seconds in enumerate(shown["seconds"], 1) if zone in zones}
     assert sum(zones.values()) == pytest.approx(sum(shown["seconds"]))

@@ -1,11 +1,15 @@
 -- Lowest, highest and their difference in a window given in local time, for each sensor.
--- Parameters: zone, from, to (not included), as 'Asia/Kolkata', '2025-07-15 17:00', '2025-07-15 18:00'. A local time
--- that a clock change repeats means the first; one that it leaves out cannot be asked for.
+-- Parameters: from, to (not included), and in which zone they are local times. One that a clock change repeats means the
+-- first; one that it leaves out cannot be asked for.
+-- parameter from time 2025-07-15 17:00
+-- parameter to time 2025-07-15 18:00
+-- parameter zone zone Asia/Kolkata
 -- Reads: of the UTC days that the window touches, five columns: about 11 bytes a line.
 WITH asked AS (
     SELECT with_timezone(from_local, zone) AS from_at, with_timezone(to_local, zone) AS to_at, zone
     FROM (
-        SELECT CAST(? AS varchar) AS zone, CAST(? AS timestamp(3)) AS from_local, CAST(? AS timestamp(3)) AS to_local
+        SELECT '{zone}' AS zone, CAST(TIMESTAMP '{from}' AS timestamp(3)) AS from_local,
+            CAST(TIMESTAMP '{to}' AS timestamp(3)) AS to_local
     ) AS parameters
 )
 SELECT sensor_id, count(*) AS readings, min(heart_rate) AS lowest, max(heart_rate) AS highest,

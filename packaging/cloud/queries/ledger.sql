@@ -1,10 +1,12 @@
 -- The ledger: per gateway queue, what arrived, what is missing and what came twice. All days: a late reading may be on any.
--- Parameters: first and last UTC day, as '2025-07-15', '2025-07-16'; choose them wide, what lies outside counts as missing.
+-- Parameters: first and last UTC day; choose them wide, what lies outside counts as missing.
+-- parameter from day 2025-07-15
+-- parameter to day 2025-07-16
 -- A queue is a gateway and the epoch that its ids begin with. `missing` is what lies between the first and the last
 -- sequence and is not there; `lost` what the gateway itself said it gave up; `unexplained` the difference, 0 in a good ledger.
 -- Reads: of the days asked for, four columns: about 5 bytes a line.
 WITH asked AS (
-    SELECT CAST(? AS varchar) AS first_day, CAST(? AS varchar) AS last_day
+    SELECT '{from}' AS first_day, '{to}' AS last_day
 ),
 lines AS (
     SELECT gateway_id, split_part(reading_id, '-', 1) AS epoch, sequence, count(*) AS copies,

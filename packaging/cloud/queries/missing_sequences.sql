@@ -1,8 +1,10 @@
 -- Each run of sequences that is not in the lake, per gateway queue: where it begins, where it ends, how many.
--- Parameters: first and last UTC day, as '2025-07-15', '2025-07-16'; choose them wide, what lies outside counts as missing.
+-- Parameters: first and last UTC day; choose them wide, what lies outside counts as missing.
+-- parameter from day 2025-07-15
+-- parameter to day 2025-07-16
 -- Reads: of the days asked for, three columns: about 5 bytes a line.
 WITH asked AS (
-    SELECT CAST(? AS varchar) AS first_day, CAST(? AS varchar) AS last_day
+    SELECT '{from}' AS first_day, '{to}' AS last_day
 ),
 lines AS (
     SELECT DISTINCT gateway_id, split_part(reading_id, '-', 1) AS epoch, sequence

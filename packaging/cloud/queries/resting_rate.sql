@@ -1,8 +1,11 @@
 -- Resting heart rate per sensor and local day: the lowest mean of five minutes on the clock, each minute measured.
--- Parameters: zone, first and last local day, as 'Asia/Kolkata', '2025-07-15', '2025-07-21'.
+-- Parameters: first and last local day, and whose day it is.
+-- parameter from day 2025-07-15
+-- parameter to day 2025-07-16
+-- parameter zone zone Asia/Kolkata
 -- Reads: of these days and the one before and after, five columns: about 11 bytes a line.
 WITH asked AS (
-    SELECT CAST(? AS varchar) AS zone, CAST(? AS date) AS first_day, CAST(? AS date) AS last_day
+    SELECT '{zone}' AS zone, DATE '{from}' AS first_day, DATE '{to}' AS last_day
 ),
 stretches AS (
     SELECT sensor_id, CAST(at_timezone(with_timezone(minute, 'UTC'), zone) AS date) AS local_day, first_day, last_day,

@@ -1,9 +1,12 @@
 -- Seconds in each heart-rate zone, per sensor: below 60, 70, 80, 90 % of the highest rate, and above.
--- Parameters: first and last UTC day, highest heart rate in bpm, as '2025-07-15', '2025-07-16', 190.
+-- Parameters: first and last UTC day, highest heart rate in bpm.
+-- parameter from day 2025-07-15
+-- parameter to day 2025-07-16
+-- parameter highest rate 190
 -- A reading stands for the time until the session's next, for 5 s at most: what was not measured is in no zone.
 -- Reads: of the days asked for, seven columns: about 11 bytes a line.
 WITH asked AS (
-    SELECT CAST(? AS varchar) AS first_day, CAST(? AS varchar) AS last_day, CAST(? AS double) AS highest
+    SELECT '{from}' AS first_day, '{to}' AS last_day, CAST({highest} AS double) AS highest
 ),
 spans AS (
     SELECT sensor_id, 100e0 * CAST(heart_rate AS double) / highest AS percent,

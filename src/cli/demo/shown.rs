@@ -6,12 +6,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
 
 use super::super::moving::Lines;
 use crate::drainer::RecordSink;
 use crate::drainer::batch::Record;
 use crate::drainer::settle::{CallError, EntryVerdict};
-use crate::wire::WireRecord;
 
 /// Watches that a terminal has room for.
 const WATCHES_MAX: usize = 20;
@@ -39,7 +39,7 @@ impl RecordSink for Shown {
             let accepted = records.iter().zip(&verdicts);
             let accepted = accepted.filter(|(_, verdict)| matches!(verdict, EntryVerdict::Accepted { .. }));
             let lines = accepted.flat_map(|(record, _)| record.data.split(|byte| *byte == b'\n'));
-            let shown = lines.filter_map(|line| serde_json::from_slice::<WireRecord<'_>>(line).ok());
+            let shown = lines.filter_map(|line| serde_json::from_slice(line).ok().map(Line));
             match &self.screen {
                 Some(screen) => {
                     let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,21 +64,35 @@ impl RecordSink for Shown {
     }
 }
 
-fn print(out: &mut impl Write, record: &WireRecord<'_>) -> io::Result<()> {
-    let WireRecord { timestamp, sensor_id, sequence, .. } = record;
-    writeln!(out, "{timestamp}  {sensor_id}  #{sequence:<6} {}", words(record))
+/// A line of the wire.
+struct Line(Map<String, Value>);
+
+impl Line {
+    fn text(&self, field: &str) -> &str {
+        self.0.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn number(&self, field: &str) -> Option<u64> {
+        self.0.get(field)?.as_u64()
+    }
+
+    fn words(&self) -> String {
+        match (self.number("heart_rate"), self.text("gap_reason")) {
+            (Some(heart_rate), _) => {
+                let rr = self.0.get("rr_intervals_ms").and_then(Value::as_array).into_iter().flatten();
+                let rr: String = rr.filter_map(Value::as_f64).map(|ms| format!(" {ms:.1}")).collect();
+                let rr = if rr.is_empty() { rr } else { format!("   RR{rr} ms") };
+                format!("{heart_rate:>3} bpm{rr}")
+            }
+            (None, "") => "sensor state".to_owned(),
+            (None, reason) => format!("gap: {reason}"),
+        }
+    }
 }
 
-fn words(record: &WireRecord<'_>) -> String {
-    match (record.heart_rate, record.gap_reason) {
-        (Some(heart_rate), _) => {
-            let rr = record.rr_intervals_ms.iter().map(|ms| format!(" {ms:.1}")).collect::<String>();
-            let rr = if rr.is_empty() { rr } else { format!("   RR{rr} ms") };
-            format!("{heart_rate:>3} bpm{rr}")
-        }
-        (None, Some(reason)) => format!("gap: {reason:?}"),
-        (None, None) => "sensor state".to_owned(),
-    }
+fn print(out: &mut impl Write, line: &Line) -> io::Result<()> {
+    let sequence = line.number("sequence").unwrap_or_default();
+    writeln!(out, "{}  {}  #{sequence:<6} {}", line.text("timestamp"), line.text("sensor_id"), line.words())
 }
 
 /// A line for each watch.
@@ -89,24 +103,24 @@ struct Screen {
 }
 
 impl Screen {
-    fn show(&mut self, record: &WireRecord<'_>) {
-        let known = self.watches.iter().position(|(sensor, _)| *sensor == record.sensor_id);
+    fn show(&mut self, record: &Line) {
+        let known = self.watches.iter().position(|(sensor, _)| sensor == record.text("sensor_id"));
         let index = known.unwrap_or(self.watches.len());
         if index == WATCHES_MAX {
             return;
         }
         if known.is_none() {
-            self.watches.push((record.sensor_id.to_string(), VecDeque::new()));
+            self.watches.push((record.text("sensor_id").to_owned(), VecDeque::new()));
         }
         let (sensor, rates) = &mut self.watches[index];
-        if let Some(heart_rate) = record.heart_rate {
+        if let Some(heart_rate) = record.number("heart_rate") {
             if rates.len() == CHART_READINGS {
                 rates.pop_front();
             }
-            rates.push_back(heart_rate);
+            rates.push_back(u16::try_from(heart_rate).unwrap_or(u16::MAX));
         }
         let chart = chart(rates.iter().copied());
-        self.lines.set(index, format!("{sensor:<16} {chart:<CHART_READINGS$} {}", words(record)));
+        self.lines.set(index, format!("{sensor:<16} {chart:<CHART_READINGS$} {}", record.words()));
     }
 }
 

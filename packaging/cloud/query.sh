@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Asks the lake one of the queries of queries/ and prints the answer as a table.
+#
+#   packaging/cloud/query.sh                                          which there are, and what each takes
+#   packaging/cloud/query.sh sessions --from 2025-07-01 --to 2025-07-31
+#   packaging/cloud/query.sh range --from "2025-07-15 17:00" --to "2025-07-15 18:00" --zone Asia/Kolkata
+#   packaging/cloud/query.sh zones --from 2025-07-15 --to 2025-07-15 --highest 185 --csv
+#
+#   NAME             the query, or a part of its name that no other has
+#   --from, --to     days, or times where the query takes times; without them, its example's
+#   --zone, --highest    where the query takes them
+#   --csv            comma-separated values instead of a table
+#   --plot FILE.svg  a line for each sensor (or whatever the answer tells apart), besides
+#   --dry-run        print the SQL text, and ask nothing
+#   --stack NAME     default hr-gatewayd
+#   --region, --profile   as the AWS CLI takes them
+#
+# Athena bills what a query reads, 10 MB at least: the header of each file in queries/ says what it reads. How much it was is
+# said at the end. The workgroup's bound (ScanLimitBytes) holds here too.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source=packaging/cloud/common.sh
+. "$here/common.sh"
+
+words=()
+while [ $# -gt 0 ]; do
+    if common_option "$@"; then
+        shift "$TAKEN"
+        continue
+    fi
+    case $1 in
+        --from | --to | --zone | --highest | --plot)
+            value_of "$@"
+            words+=("$1=$2")
+            shift
+            ;;
+        --csv) words+=("$1") ;;
+        -*) usage "unknown option \"$1\"" ;;
+        *) words+=("$1") ;;
+    esac
+    shift
+done
+need python3 "apt-get install python3"
+export PYTHONDONTWRITEBYTECODE=1
+if [ ${#words[@]} -gt 0 ] && [ -z "$DRY_RUN" ]; then
+    connect
+    need_lake
+    export WORK_GROUP=${OUTPUT[WorkGroup]} LAKE_DATABASE=${OUTPUT[Database]} LAKE_TABLE=${OUTPUT[Table]}
+fi
+exec "$here/query.py" ${DRY_RUN:+--dry-run} "${words[@]}"
