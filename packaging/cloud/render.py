@@ -73,7 +73,7 @@ def view(path: Path) -> dict:
     """A view, as Athena writes it to the catalogue."""
     sql = path.read_text()
     definition = {
-        "originalSql": body(sql),
+        "originalSql": "\n".join(line.strip() for line in body(sql).splitlines()),
         "catalog": "awsdatacatalog",
         "schema": "the_database",
         "columns": [{"name": name, "type": kind} for name, kind in columns(sql)],
@@ -102,8 +102,11 @@ def view(path: Path) -> dict:
 
 
 def named_query(path: Path) -> dict:
-    """A named query of the workgroup."""
+    """A named query of the workgroup, with what of its header says how to ask it."""
     sql = path.read_text()
+    # Half as deep: a template has room for so much.
+    text = re.sub(r"^( +)\1", r"\1", body(sql), flags=re.MULTILINE)
+    asked = [f"-- {line}" for line in header(sql) if line.startswith(("Parameters: ", "parameter ", "Reads: "))]
     return {
         "Type": "AWS::Athena::NamedQuery",
         "Properties": {
@@ -111,7 +114,7 @@ def named_query(path: Path) -> dict:
             "Description": header(sql)[0],
             "Database": {"Ref": "Database"},
             "WorkGroup": {"Ref": "WorkGroup"},
-            "QueryString": substituted(query_text.filled(sql.strip())),
+            "QueryString": substituted(query_text.filled("\n".join([*asked, text]))),
         },
     }
 
@@ -138,11 +141,17 @@ def state_machine() -> str:
     return json.dumps(definition, separators=(",", ":"))
 
 
+def uncommented(yaml: str) -> str:
+    """Without the comments that stand on lines of their own, or behind the last quote of one: CloudFormation counts them."""
+    lines = (re.sub(r"\s+# [^'\"]*$", "", line) for line in yaml.splitlines())
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
 def render(stack: str) -> str:
     """The template's text."""
     head = HERE / "stacks" / stack / "template.yaml"
     parts = [path for path in sorted(head.parent.glob("*.yaml")) if path != head]
-    texts = [path.read_text().rstrip() for path in [head, *parts]]
+    texts = [uncommented(path.read_text().rstrip()) for path in [head, *parts]]
     # JSON is YAML.
     if stack == "lake":
         resources = {resource_name(path): view(path) for path in sorted((HERE / "queries/views").glob("*.sql"))}

@@ -41,52 +41,48 @@ beats AS (
 ),
 -- Each interval's step from the one before, and what is around it.
 steps AS (
-    SELECT sensor_id, sensor_location, began_at, rr, run, n, rr - lag(rr) OVER (PARTITION BY run ORDER BY n) AS step,
+    SELECT *, rr - lag(rr) OVER (PARTITION BY run ORDER BY n) AS step,
         array_sort(array_agg(rr) OVER (PARTITION BY run ORDER BY n ROWS BETWEEN 5 PRECEDING AND 5 FOLLOWING)) AS eleven
     FROM beats
 ),
+medians AS (
+    SELECT *, coalesce(step, 0e0) AS d,
+        rr - (eleven[(cardinality(eleven) + 1) / 2] + eleven[cardinality(eleven) / 2 + 1]) / 2e0 AS deviation
+    FROM steps
+),
 deviations AS (
-    SELECT sensor_id, sensor_location, began_at, rr, run, n, step, coalesce(step, 0e0) AS d,
-        CASE WHEN rr < median THEN 2e0 * (rr - median) ELSE rr - median END AS m
-    FROM (
-        SELECT sensor_id, sensor_location, began_at, rr, run, n, step,
-            (eleven[(cardinality(eleven) + 1) / 2] + eleven[cardinality(eleven) / 2 + 1]) / 2e0 AS median
-        FROM steps
-    ) AS medians
+    SELECT *, CASE WHEN deviation < 0e0 THEN 2e0 * deviation ELSE deviation END AS m FROM medians
 ),
 around AS (
-    SELECT sensor_id, sensor_location, began_at, rr, run, n, step, d, m,
-        array_sort(array_agg(abs(d)) OVER (PARTITION BY run ORDER BY n ROWS BETWEEN 45 PRECEDING AND 45 FOLLOWING)) AS ds,
+    SELECT *, array_sort(array_agg(abs(d)) OVER (PARTITION BY run ORDER BY n ROWS BETWEEN 45 PRECEDING AND 45 FOLLOWING)) AS ds,
         array_sort(array_agg(abs(m)) OVER (PARTITION BY run ORDER BY n ROWS BETWEEN 45 PRECEDING AND 45 FOLLOWING)) AS ms
     FROM deviations
 ),
-quartiles AS (
-    SELECT sensor_id, sensor_location, began_at, rr, run, n, step, d, m,
-        ds[low + 1] + (ds[least(low + 2, size)] - ds[low + 1]) * (0.25e0 * CAST(size - 1 AS double) - CAST(low AS double)) AS d1,
-        ds[high + 1] + (ds[least(high + 2, size)] - ds[high + 1]) * (0.75e0 * CAST(size - 1 AS double) - CAST(high AS double)) AS d3,
-        ms[low + 1] + (ms[least(low + 2, size)] - ms[low + 1]) * (0.25e0 * CAST(size - 1 AS double) - CAST(low AS double)) AS m1,
-        ms[high + 1] + (ms[least(high + 2, size)] - ms[high + 1]) * (0.75e0 * CAST(size - 1 AS double) - CAST(high AS double)) AS m3
+-- The quartiles' places among them, and what lies between the two nearest.
+places AS (
+    SELECT *, CAST(floor(first_quarter) AS integer) AS low, CAST(floor(third_quarter) AS integer) AS high
     FROM (
-        SELECT sensor_id, sensor_location, began_at, rr, run, n, step, d, m, ds, ms, CAST(cardinality(ds) AS integer) AS size,
-            CAST(floor(0.25e0 * CAST(cardinality(ds) - 1 AS double)) AS integer) AS low,
-            CAST(floor(0.75e0 * CAST(cardinality(ds) - 1 AS double)) AS integer) AS high
+        SELECT *, CAST(cardinality(ds) AS integer) AS size, 0.25e0 * CAST(cardinality(ds) - 1 AS double) AS first_quarter,
+            0.75e0 * CAST(cardinality(ds) - 1 AS double) AS third_quarter
         FROM around
-    ) AS places
+    ) AS sizes
 ),
 -- In units of a time-varying threshold: 5.2 times the quartile deviation of 91. Null where half of them are alike.
 normed AS (
     SELECT sensor_id, sensor_location, began_at, rr, run, n, step,
-        d / nullif(2.6e0 * (d3 - d1), 0e0) AS d, m / nullif(2.6e0 * (m3 - m1), 0e0) AS m
-    FROM quartiles
+        d / nullif(2.6e0 * (ds[high + 1] + (ds[least(high + 2, size)] - ds[high + 1]) * (third_quarter - CAST(high AS double))
+            - ds[low + 1] - (ds[least(low + 2, size)] - ds[low + 1]) * (first_quarter - CAST(low AS double))), 0e0) AS d,
+        m / nullif(2.6e0 * (ms[high + 1] + (ms[least(high + 2, size)] - ms[high + 1]) * (third_quarter - CAST(high AS double))
+            - ms[low + 1] - (ms[least(low + 2, size)] - ms[low + 1]) * (first_quarter - CAST(low AS double))), 0e0) AS m
+    FROM places
 ),
 neighbours AS (
-    SELECT sensor_id, sensor_location, began_at, rr, run, n, step, d, m,
-        lag(d) OVER (PARTITION BY run ORDER BY n) AS before, lead(d) OVER (PARTITION BY run ORDER BY n) AS after,
+    SELECT *, lag(d) OVER (PARTITION BY run ORDER BY n) AS before, lead(d) OVER (PARTITION BY run ORDER BY n) AS after,
         lead(d, 2) OVER (PARTITION BY run ORDER BY n) AS after_next
     FROM normed
 ),
 judged AS (
-    SELECT sensor_id, sensor_location, began_at, rr, run, n, step,
+    SELECT *,
         CASE
             WHEN d > 1e0 AND (greatest(before, after) < -0.13e0 * d - 0.17e0 OR least(after, after_next) < -1e0) THEN 1
             WHEN d < -1e0 AND (least(before, after) > -0.13e0 * d + 0.17e0 OR greatest(after, after_next) > 1e0) THEN 1
@@ -97,8 +93,7 @@ judged AS (
 ),
 -- An artefact is a beat: it spoils the interval that it ends and the one that it begins.
 usable AS (
-    SELECT sensor_id, sensor_location, began_at, rr, step, artefact,
-        sum(artefact) OVER (PARTITION BY run ORDER BY n ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS spoilt,
+    SELECT *, sum(artefact) OVER (PARTITION BY run ORDER BY n ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS spoilt,
         sum(artefact) OVER (PARTITION BY run ORDER BY n ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS spoilt_step
     FROM judged
 ),
