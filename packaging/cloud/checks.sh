@@ -166,7 +166,7 @@ check_queue() {
     fi
 }
 
-# check_domain ARN
+# check_domain ARN NODES
 check_domain() {
     local name=${1##*/} dimensions red yellow free
     dimensions=("DomainName=$name" "ClientId=$ACCOUNT")
@@ -178,6 +178,9 @@ check_domain() {
         say domain "$name: red, an index has no copy left" "look at it in the console; the lake has the readings"
     elif [ -n "$free" ] && [ "$free" -lt $STORAGE_MIB_MIN ]; then
         say domain "$name: $free MiB free" "more room: deploy.sh --parameter VolumeGiB=..."
+    elif [ "${yellow:-0}" -gt 0 ] && [ "$2" -eq 1 ]; then
+        # Plugins make indices with a copy each, which one node has no place for. The readings' have none.
+        say domain "$name: ${free:-?} MiB free; yellow, as one node is for ever: no index has a copy"
     elif [ "${yellow:-0}" -gt 0 ]; then
         say domain "$name: yellow, a copy is missing" "it mends itself if nodes are there; else look in the console"
     else

@@ -38,7 +38,7 @@ if load_stack "$STACK-live"; then
     alarms+=("$STACK-live")
     check_indexer "${OUTPUT[IndexerName]:-}" "$STACK-live"
     check_queue "${OUTPUT[FailureQueueUrl]:-}"
-    check_domain "${OUTPUT[DomainArn]:-}"
+    check_domain "${OUTPUT[DomainArn]:-}" "${PARAMETER[NodeCount]:-1}"
 fi
 check_alarms "${alarms[@]}"
 check_measurements

@@ -262,6 +262,27 @@ def what_can_fail_is_alarmed(template: Template) -> Iterator[str]:
             yield f"{name}: counts for nobody"
 
 
+def a_schedule_may_use_the_key(template: Template) -> Iterator[str]:
+    """Who starts an execution of a state machine with a key of its own needs that key (Step Functions, StartExecution:
+    KmsAccessDeniedException)."""
+    own = {name for name, properties in of_type(template, "AWS::StepFunctions::StateMachine") if "EncryptionConfiguration" in properties}
+    for name, properties in of_type(template, "AWS::IAM::Role"):
+        allowed = list(statements(properties))
+        starts = any("states:StartExecution" in as_list(one.get("Action")) for one in allowed)
+        uses = any({"kms:Decrypt", "kms:GenerateDataKey"} <= set(as_list(one.get("Action"))) and with_the_key(one) for one in allowed)
+        if own and starts and not uses:
+            yield f"{name}: starts what it has no key for"
+
+
+def a_sum_of_metrics_is_filled(template: Template) -> Iterator[str]:
+    """A metric without a datapoint has no value, and neither has a sum with it (CloudWatch, "Using metric math")."""
+    for name, properties in of_type(template, "AWS::CloudWatch::Alarm"):
+        for metric in properties.get("Metrics", []):
+            terms = str(metric.get("Expression", "")).split(" + ")
+            if len(terms) > 1 and not all(re.fullmatch(r"FILL\(\w+, 0\)", term) for term in terms):
+                yield f"{name}: a sum of what may not be there"
+
+
 def a_bad_record_blocks_no_shard(template: Template) -> Iterator[str]:
     """Lambda's defaults repeat a whole batch until it expires, and then forget it (Lambda, "Kinesis: batch errors")."""
     for name, properties in of_type(template, "AWS::Lambda::EventSourceMapping"):
@@ -341,6 +362,8 @@ def a_run_is_logged_and_ends(template: Template) -> Iterator[str]:
 
 
 RULES: list[Rule] = [
+    a_schedule_may_use_the_key,
+    a_sum_of_metrics_is_filled,
     conversion_has_a_table, conversion_buffers_64_mib, conversion_compresses_inside, partitions_are_of_single_lines,
     partitions_are_where_the_table_looks, errors_are_kept_by_their_kind, everything_is_encrypted_with_the_key,
     no_action_is_a_wildcard, no_role_reaches_everything, no_principal_is_everyone, a_gateway_may_only_put,

@@ -181,6 +181,8 @@ CURATED_MISTAKES = [
     (rules.no_role_reaches_everything, lambda t: policy(t, "MaintenanceRole").update(Resource=["*"])),
     (rules.no_principal_is_everyone, lambda t: properties(t, "ScheduleRole")["AssumeRolePolicyDocument"]["Statement"][0].pop("Condition")),
     (rules.a_query_has_a_limit, lambda t: properties(t, "WorkGroup")["WorkGroupConfiguration"].pop("BytesScannedCutoffPerQuery")),
+    (rules.a_schedule_may_use_the_key, lambda t: properties(t, "ScheduleRole")["Policies"][0]["PolicyDocument"]["Statement"].pop(1)),
+    (rules.a_sum_of_metrics_is_filled, lambda t: properties(t, "MaintenanceAlarm")["Metrics"][0].update(Expression="failed + FILL(late, 0)")),
     (rules.failures_reach_somebody, lambda t: properties(t, "MaintenanceAlarm").update(AlarmActions=[])),
     *[(rules.what_can_fail_is_alarmed, lambda t, n=n: properties(t, "MaintenanceAlarm")["Metrics"].pop(n)) for n in (1, 2, 3, 4)],
     (rules.a_run_is_logged_and_ends, lambda t: properties(t, "Maintenance").pop("LoggingConfiguration")),

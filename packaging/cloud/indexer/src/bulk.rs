@@ -131,16 +131,24 @@ impl ItemAnswer {
         match outcome.status {
             200..=299 => Verdict::Accepted,
             404 if deletes => Verdict::Accepted,
-            400..=499 if !is_the_clusters_fault(&refusal) => Verdict::Refused(refusal),
+            _ if is_the_documents_fault(&refusal) => Verdict::Refused(refusal),
             _ => Verdict::Retry(refusal),
         }
     }
 }
 
-/// Whether a 4xx says something about the cluster, its rights or its indices, and nothing about the
-/// document: a full disk, a missing right, too many shards, a closed index. People mend these, and until
-/// then each reading would be set aside.
-fn is_the_clusters_fault(refusal: &Refusal) -> bool {
-    const KINDS: [&str; 2] = ["validation_exception", "index_closed_exception"];
-    matches!(refusal.status, 401 | 403 | 404 | 408 | 429) || KINDS.contains(&refusal.kind.as_str())
+/// Whether a refusal says something about the document itself. Whatever else it is, people mend it: a full disk, a missing
+/// right, too many shards or fields, a shard with as many documents as Lucene can count, a closed index. Until then each
+/// reading would be set aside.
+fn is_the_documents_fault(refusal: &Refusal) -> bool {
+    const KINDS: [&str; 4] = [
+        "mapper_parsing_exception",
+        "document_parsing_exception",
+        "strict_dynamic_mapping_exception",
+        "parse_exception",
+    ];
+    match refusal.status {
+        400 => KINDS.contains(&refusal.kind.as_str()),
+        status => matches!(status, 409 | 413),
+    }
 }

@@ -13,6 +13,10 @@ use crate::index;
 /// Longest `_id` that OpenSearch takes, bytes.
 pub const ID_BYTES_MAX: usize = 512;
 
+/// Longest text of any other field, bytes: of one beyond 32,766 Lucene makes no term, and says so as it would of an index
+/// that is full.
+pub const TEXT_BYTES_MAX: usize = 512;
+
 /// Why a line is none of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Poison {
@@ -31,6 +35,9 @@ pub enum Poison {
     /// A name that no gateway writes.
     #[error("the line's gateway_id or sensor_id is no name")]
     Name,
+    /// Longer than a gateway writes it.
+    #[error("the line has a text longer than {TEXT_BYTES_MAX} bytes")]
+    TooLong,
     /// Not the 24 characters of a UTC time.
     #[error("the line's {0} is not a time")]
     Time(&'static str),
@@ -61,6 +68,10 @@ impl Reading<'_> {
         }
         if record.gateway_id.parse::<GatewayId>().is_err() || record.sensor_id.parse::<SensorId>().is_err() {
             return Err(Poison::Name);
+        }
+        let texts = [&*record.session_id, record.gateway_version.as_deref().unwrap_or_default()];
+        if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+            return Err(Poison::TooLong);
         }
         let taken_ms = time_ms(&record.timestamp).ok_or(Poison::Time("timestamp"))?;
         let kinds = (record.heart_rate, record.record, record.gap_reason);

@@ -41,6 +41,9 @@ fn what_is_no_fault_of_the_document_does_not_set_it_aside() {
         (403, "security_exception"),
         (404, "index_not_found_exception"),
         (400, "validation_exception"),
+        // A shard with as many documents as Lucene counts, 2,147,483,519.
+        (400, "illegal_argument_exception"),
+        (400, "something_of_a_later_version"),
         (400, "index_closed_exception"),
     ] {
         assert!(matches!(refused("index", status, kind), Verdict::Retry(_)), "{status} {kind}");
