@@ -99,7 +99,7 @@ check_delivery() {
     fi
 }
 
-# check_errors BUCKET DELIVERY
+# check_errors BUCKET DELIVERY PREFIX
 check_errors() {
     local errors today
     errors=$(metric Sum 1440 hr-gatewayd "$2-errors")
@@ -108,7 +108,7 @@ check_errors() {
     else
         say "  errors" "none reported in the last day"
     fi
-    ask "  errors/" s3api list-objects-v2 --bucket "$1" --prefix errors/ --max-items 1000 \
+    ask "  errors/" s3api list-objects-v2 --bucket "$1" --prefix "${3}errors/" --max-items 1000 \
         --query 'Contents[].[LastModified]' || return 0
     today=$(grep -c "^$(date -u +%Y-%m-%d)" <<<"$ANSWER" || true)
     ANSWER=$(grep -c '^[0-9]' <<<"$ANSWER" || true)

@@ -34,7 +34,7 @@ here=$(dirname "$(readlink -f "$0")")
 
 # What the other stacks take from the lake, not from the person: parameter and output.
 declare -A WIRED=(
-    [Bucket]=Bucket [KeyArn]=KeyArn [StreamArn]=StreamArn [StreamKeyArn]=StreamKeyArn [TopicArn]=Topic [FirstDay]=FirstDay
+    [Bucket]=Bucket [Prefix]=Prefix [KeyArn]=KeyArn [StreamArn]=StreamArn [StreamKeyArn]=StreamKeyArn [TopicArn]=Topic [FirstDay]=FirstDay
     [DatabaseName]=Database [TableName]=Table
 )
 

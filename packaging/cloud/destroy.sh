@@ -37,9 +37,41 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-# count_objects BUCKET: all versions of them, and the marks of deletion.
+# count_objects BUCKET [PREFIX]: all versions of them, and the marks of deletion.
 count_objects() {
-    "$here/versions.py" count "$1"
+    "$here/versions.py" count "$@"
+}
+
+# find_curated: in `curated_place` the prefix of the curated table's files, if they are this stack's and nobody else's:
+# the bucket is its own, or the prefix has its name, or its own catalogue alone says that a table is there.
+find_curated() {
+    local bucket=${OUTPUT[Bucket]} database=${OUTPUT[Database]:-} place others other found
+    place=${OUTPUT[Prefix]:-}curated/hr_readings/
+    if [[ " ${buckets[*]} " != *" $bucket "* && ${OUTPUT[Prefix]:-} != "$STACK/" ]]; then
+        # Apart from the comparison: there its failure would be nobody's.
+        found=$(table_place "$database")
+        [ "$found" = "s3://$bucket/$place" ] || return 0
+        lines_of others aws glue get-databases --query 'DatabaseList[].[Name]' --output text
+        for other in "${others[@]}"; do
+            found=$(table_place "$other")
+            [ "$other" = "$database" ] || [ "$found" != "s3://$bucket/$place" ] || {
+                echo "stays:  s3://$bucket/$place is also the table of the database $other"
+                return 0
+            }
+        done
+    fi
+    curated_place=$place
+}
+
+# table_place DATABASE: where its table hr_readings lies, with a / at its end; nothing if there is none.
+table_place() {
+    local place
+    place=$(aws glue get-table --database-name "$1" --name hr_readings --query Table.StorageDescriptor.Location \
+        --output text 2>"$WORK/error") || {
+        grep -q EntityNotFound "$WORK/error" || die "cannot look for the table hr_readings of $1: $(cat "$WORK/error")"
+        return 0
+    }
+    echo "${place%/}/"
 }
 
 list_what_goes() {
@@ -66,6 +98,19 @@ list_what_goes() {
     done
     for name in "${keys[@]}"; do printf '%-7s the key %s\n' $word "$name"; done
     [ ${#buckets[@]} -eq 0 ] || printf '%-7s %s objects, old versions counted\n' $word "$objects"
+    list_what_lies_beside
+}
+
+# list_what_lies_beside: what is in the lake's bucket; a bucket that is not this stack's own is named too.
+list_what_lies_beside() {
+    load_stack "$STACK" && [ -n "${OUTPUT[Bucket]:-}" ] || return 0
+    lake_bucket=${OUTPUT[Bucket]}
+    find_curated
+    if [ -n "$curated_place" ]; then
+        echo "goes:   $(count_objects "$lake_bucket" "$curated_place") objects of the curated table, s3://$lake_bucket/$curated_place"
+    fi
+    [[ " ${buckets[*]} " == *" $lake_bucket "* ]] ||
+        echo "stays:  the bucket $lake_bucket, which this stack did not make, with its readings in s3://$lake_bucket/${OUTPUT[Prefix]:-}heart_rate_data/"
 }
 
 # delete_access_keys USER: IAM deletes nobody who has some, and add-gateway.sh made them.
@@ -85,7 +130,7 @@ delete_access_keys() {
 make_way() {
     load_stack "$STACK" || return 0
     delete_access_keys "${OUTPUT[GatewayUserName]:-}"
-    [ -z "${OUTPUT[Bucket]:-}" ] || "$here/versions.py" delete "${OUTPUT[Bucket]}" curated/hr_readings/
+    [ -z "$curated_place" ] || "$here/versions.py" delete "$lake_bucket" "$curated_place"
 }
 
 # For good. The key last: without it nothing could be read.
@@ -107,7 +152,7 @@ delete_what_is_kept() {
 }
 
 connect
-stacks=() streams=() buckets=() keys=() objects=0
+stacks=() streams=() buckets=() keys=() objects=0 lake_bucket='' curated_place=''
 list_what_goes
 if [ ${#stacks[@]} -eq 0 ]; then
     [ -n "$delete_data" ] || {

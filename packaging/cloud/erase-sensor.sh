@@ -41,7 +41,7 @@ done
 connect
 need_lake
 stream=${OUTPUT[StreamArn]##*/}
-export LAKE_BUCKET=${OUTPUT[Bucket]} LAKE_DATABASE=${OUTPUT[Database]} LAKE_TABLE=${OUTPUT[Table]} FIRST_DAY=${OUTPUT[FirstDay]}
+export LAKE_BUCKET=${OUTPUT[Bucket]} LAKE_PREFIX=${OUTPUT[Prefix]:-} LAKE_DATABASE=${OUTPUT[Database]} LAKE_TABLE=${OUTPUT[Table]} FIRST_DAY=${OUTPUT[FirstDay]}
 export WORK_GROUP=${OUTPUT[WorkGroup]} STATE_MACHINE='' SNAPSHOT_SECONDS='' ENDPOINT=''
 if load_stack "$STACK-curated" && [ -n "${OUTPUT[StateMachineArn]:-}" ]; then
     WORK_GROUP=${OUTPUT[WorkGroup]} STATE_MACHINE=${OUTPUT[StateMachineArn]}

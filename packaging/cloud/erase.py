@@ -33,7 +33,7 @@ def places(sensor: str) -> list[Place]:
     tables = erase_tables.Tables(sensor)
     found = []
     for prefix in ("errors/", "replayed/", "raw/arrived="):
-        objects = erase_objects.Objects(bucket, prefix, sensor)
+        objects = erase_objects.Objects(bucket, os.environ["LAKE_PREFIX"] + prefix, sensor, documents=not prefix.startswith("raw/"))
         found.append(Place(f"{prefix.partition('/')[0]}/ (lines)", objects.count, objects.erase))
     found.append(Place("landed Parquet (lines)", tables.landed, tables.erase_landed))
     if os.environ["STATE_MACHINE"] or tables.has_curated():
@@ -71,7 +71,7 @@ def main(sensor: str, *options: str) -> int:
                     failed.append(place.name)
                     print(f"{place.name}: {error}", file=sys.stderr)
             print("erasing: results of earlier queries", flush=True)
-            erase_objects.delete_all(os.environ["LAKE_BUCKET"], "athena-results/")
+            erase_objects.delete_all(os.environ["LAKE_BUCKET"], os.environ["LAKE_PREFIX"] + "athena-results/")
             after = {place.name: attempted(place.name, place.count) for place in found}
     except AwsError as error:
         print(f"erase-sensor.sh: {error}", file=sys.stderr)

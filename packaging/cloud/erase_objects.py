@@ -58,9 +58,8 @@ def _without_documents(text: bytes, sensor: str) -> tuple[bytes, int]:
 
 
 class Objects:
-    def __init__(self, bucket: str, prefix: str, sensor: str):
-        self.bucket, self.prefix, self.sensor = bucket, prefix, sensor
-        self.documents = not prefix.startswith("raw/")
+    def __init__(self, bucket: str, prefix: str, sensor: str, documents: bool):
+        self.bucket, self.prefix, self.sensor, self.documents = bucket, prefix, sensor, documents
 
     def count(self) -> int:
         return sum(removed for *_, removed in self._found())

@@ -25,7 +25,8 @@ RUNS_MAX = 50  # OPTIMIZE and VACUUM do a part, and say that more is to be done.
 EXPIRE_SECONDS = 1  # For this one VACUUM.
 SNAPSHOT_SECONDS_USUAL = 432_000  # Athena's own.
 LIST_LAG_SECONDS = 8 * POLL_SECONDS  # The list of executions does not show a new one at once.
-CURATED = "curated/hr_readings/"
+AHEAD_DAYS = 800  # As the table shows them (stacks/lake/catalogue.yaml).
+CURATED = "curated/hr_readings/"  # Below the lake's prefix, as is the landed data.
 
 
 def ask(sql: str, *parameters: str) -> list[list[str]]:
@@ -67,7 +68,7 @@ def statement(name: str) -> str:
 
 class Tables:
     def __init__(self, sensor: str):
-        self.sensor = sensor
+        self.sensor, self.prefix = sensor, os.environ["LAKE_PREFIX"]
         self.bucket, self.database, self.table = (os.environ[name] for name in ("LAKE_BUCKET", "LAKE_DATABASE", "LAKE_TABLE"))
 
     def landed(self) -> int:
@@ -76,8 +77,8 @@ class Tables:
 
     def _refuse_hidden_days(self) -> None:
         """A clock that ran ahead lands readings on days that the table does not show yet."""
-        shown = (os.environ["FIRST_DAY"], time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86_400)))
-        listed = aws("s3api", "list-objects-v2", "--bucket", self.bucket, "--prefix", "heart_rate_data/date=", "--delimiter", "/")
+        shown = (os.environ["FIRST_DAY"], time.strftime("%Y-%m-%d", time.gmtime(time.time() + AHEAD_DAYS * 86_400)))
+        listed = aws("s3api", "list-objects-v2", "--bucket", self.bucket, "--prefix", f"{self.prefix}heart_rate_data/date=", "--delimiter", "/")
         folders = [one["Prefix"] for one in listed.get("CommonPrefixes") or []]
         hidden = [folder for folder in folders if not shown[0] <= folder.partition("=")[2].rstrip("/") <= shown[1]]
         if hidden:
@@ -85,12 +86,12 @@ class Tables:
 
     def has_curated(self) -> bool:
         """Whether there is, or was, a curated table whose files are still there."""
-        return self._curated_exists() or any(answer.get("Versions") for answer in answers(self.bucket, CURATED))
+        return self._curated_exists() or any(answer.get("Versions") for answer in answers(self.bucket, self.prefix + CURATED))
 
     def curated(self) -> int:
         if not self._curated_exists():
             if self.has_curated():
-                raise AwsError(f"{CURATED} holds files of a table that is gone: run deploy.sh with the curated stack, or delete that folder")
+                raise AwsError(f"{self.prefix}{CURATED} holds files of a table that is gone: run deploy.sh with the curated stack, or delete that folder")
             return 0
         return int(ask("SELECT count(*) FROM hr_readings WHERE sensor_id = ?", self.sensor)[0][0])
 
@@ -140,7 +141,7 @@ class Tables:
         finally:
             self._keep_snapshots(int(os.environ["SNAPSHOT_SECONDS"] or SNAPSHOT_SECONDS_USUAL))
         # The bucket keeps versions: what VACUUM deleted is still there.
-        delete_all(self.bucket, CURATED, old_only=True)
+        delete_all(self.bucket, self.prefix + CURATED, old_only=True)
 
     def _keep_snapshots(self, seconds: int) -> None:
         ask(f"ALTER TABLE hr_readings SET TBLPROPERTIES ('vacuum_max_snapshot_age_seconds' = '{seconds}')")

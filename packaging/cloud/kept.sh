@@ -64,7 +64,18 @@ wanted() {
 # adopt_what_was_kept: fills `adopted` with parameters for a lake that is about to be made.
 adopt_what_was_kept() {
     [ -n "$(wanted ExistingStreamArn)" ] || adopt_stream
-    [ -n "$(wanted ExistingBucket)" ] || adopt_bucket
+    if [ -n "$(wanted ExistingBucket)" ]; then keep_apart; else adopt_bucket; fi
+}
+
+# keep_apart: in a bucket that is not this stack's alone, all that it writes lies under its name.
+keep_apart() {
+    local bucket own
+    bucket=$(wanted ExistingBucket)
+    [ -n "$bucket" ] && [ -z "$(wanted Prefix)" ] || return 0
+    lines_of own kept_buckets
+    [[ " ${own[*]} " != *" $bucket "* ]] || return 0
+    adopted+=("Prefix=$STACK/")
+    echo "the bucket $bucket is not this stack's alone: all that this stack writes lies under $STACK/ in it"
 }
 
 adopt_stream() {

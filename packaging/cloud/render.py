@@ -20,7 +20,7 @@ import query_text
 
 HERE = Path(__file__).resolve().parent
 # Words of the statements in curated/: the parameter that each stands for, or what the state machine makes of it.
-PARAMETER_WORDS = {"hr_table": "TableName", "LAKE_BUCKET": "Bucket"}
+PARAMETER_WORDS = {"hr_table": "TableName", "LAKE_BUCKET": "Bucket", "LAKE_PREFIX": "Prefix"}
 COMPUTED_WORDS = {
     "KEEP_SNAPSHOT_SECONDS": "$string(86400 * ${KeepSnapshotsDays})",  # CloudFormation cannot multiply.
     "LANDED_AFTER": "$landed_after",
@@ -123,7 +123,7 @@ def statement(path: Path) -> str:
     """A file of curated/ as the state machine asks it: a text for Fn::Sub, and JSONata where it has to be computed."""
     text = body(path.read_text()).rstrip(";").replace("${", "${!")
     for word, parameter in PARAMETER_WORDS.items():
-        text = re.sub(rf"\b{word}\b", f"${{{parameter}}}", text)
+        text = re.sub(rf"\b{word}", f"${{{parameter}}}", text)
     # A literal of JSONata is written as one of JSON.
     literal = json.dumps(text)
     for word, expression in COMPUTED_WORDS.items():
@@ -156,7 +156,7 @@ def render(stack: str) -> str:
     if stack == "lake":
         resources = {resource_name(path): view(path) for path in sorted((HERE / "queries/views").glob("*.sql"))}
         resources |= {resource_name(path): named_query(path) for path in sorted((HERE / "queries").glob("*.sql"))}
-        texts += [f"  {name}: {json.dumps(resource, separators=(', ', ': '))}" for name, resource in resources.items()]
+        texts += [f"  {name}: {json.dumps(resource, separators=(',', ':'))}" for name, resource in resources.items()]
     if stack == "curated":
         texts = [text.replace("!Sub STATE_MACHINE", f"!Sub {json.dumps(state_machine())}") for text in texts]
     return "\n".join(texts) + "\n"

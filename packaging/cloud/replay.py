@@ -65,8 +65,9 @@ def put(stream: str, entries: list[dict[str, str]]) -> None:
 
 
 class Replay:
-    def __init__(self, bucket: str, stream: str, everything: bool, rehearsal: bool):
+    def __init__(self, bucket: str, stream: str, lake: str, everything: bool, rehearsal: bool):
         self.bucket, self.stream, self.everything, self.rehearsal = bucket, stream, everything, rehearsal
+        self.lake = lake  # The prefix below which all of the stack's objects lie.
         self.sent: dict[str, int] = {}
         self.moved = self.left = 0
 
@@ -75,18 +76,19 @@ class Replay:
         with tempfile.TemporaryDirectory() as folder:
             body, compressed = failed_records.unpacked(self.get(key, Path(folder) / "object"))
             going, staying, lines = self.judged(key, failed_records.read(body))
-            kind = key.rsplit("/", 2)[0]
+            name = key.removeprefix(self.lake)
+            replayed, kind = f"{self.lake}replayed/{name}", name.rsplit("/", 2)[0]
             self.sent[kind] = self.sent.get(kind, 0) + len(lines)
             if self.rehearsal or not lines:
                 return
             for portion in calls(records(lines)):
                 put(self.stream, portion)
             if not staying:
-                source = {"Bucket": self.bucket, "Key": f"replayed/{key}", "CopySource": f"{self.bucket}/{key}"}
+                source = {"Bucket": self.bucket, "Key": replayed, "CopySource": f"{self.bucket}/{key}"}
                 aws("s3api", "copy-object", request=source)
                 aws("s3api", "delete-object", request={"Bucket": self.bucket, "Key": key})
             else:
-                for place, rest in ((f"replayed/{key}", going), (key, staying)):
+                for place, rest in ((replayed, going), (key, staying)):
                     file = Path(folder) / "rest"
                     file.write_bytes(failed_records.packed(failed_records.written(rest), compressed))
                     aws("s3api", "put-object", "--bucket", self.bucket, "--key", place, "--body", str(file))
@@ -125,9 +127,9 @@ def is_text(line: bytes) -> bool:
         return False
 
 
-def main(bucket: str, stream: str, prefix: str, *options: str) -> int:
-    replay = Replay(bucket, stream, "--all" in options, "--dry-run" in options)
-    keys = (one["Key"] for answer in pages("s3api", "list-objects-v2", "--bucket", bucket, "--prefix", prefix)
+def main(bucket: str, stream: str, lake: str, prefix: str, *options: str) -> int:
+    replay = Replay(bucket, stream, lake, "--all" in options, "--dry-run" in options)
+    keys = (one["Key"] for answer in pages("s3api", "list-objects-v2", "--bucket", bucket, "--prefix", lake + prefix)
             for one in answer.get("Contents") or [])
     try:
         # The whole list first: what is written back under errors/ meanwhile is not met again.

@@ -38,4 +38,4 @@ done
 [[ $prefix == errors/* ]] || usage "--prefix begins with errors/"
 connect
 need_lake
-"$here/replay.py" "${OUTPUT[Bucket]}" "${OUTPUT[StreamArn]##*/}" "$prefix" ${all:+"$all"} ${DRY_RUN:+--dry-run}
+"$here/replay.py" "${OUTPUT[Bucket]}" "${OUTPUT[StreamArn]##*/}" "${OUTPUT[Prefix]:-}" "$prefix" ${all:+"$all"} ${DRY_RUN:+--dry-run}

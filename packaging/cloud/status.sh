@@ -25,7 +25,7 @@ check_stack "$STACK"
 check_stream "${OUTPUT[StreamArn]##*/}"
 check_delivery "${OUTPUT[DeliveryName]}"
 [ "${PARAMETER[RawDelivery]:-no}" = no ] || check_delivery "${OUTPUT[DeliveryName]}_raw"
-check_errors "${OUTPUT[Bucket]}" "${OUTPUT[DeliveryName]}"
+check_errors "${OUTPUT[Bucket]}" "${OUTPUT[DeliveryName]}" "${OUTPUT[Prefix]:-}"
 check_budget "$STACK"
 alarms=("$STACK")
 check_stack "$STACK-curated"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Counts or deletes everything in a bucket, old versions and marks of deletion included.
 
-    versions.py count BUCKET
+    versions.py count BUCKET [PREFIX]
     versions.py delete BUCKET [PREFIX]
 """
 
@@ -31,8 +31,8 @@ def listed(answer: dict) -> list[dict[str, str]]:
     return [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
 
 
-def count(bucket: str) -> int:
-    return sum(len(listed(answer)) for answer in answers(bucket))
+def count(bucket: str, prefix: str = "") -> int:
+    return sum(len(listed(answer)) for answer in answers(bucket, prefix))
 
 
 def delete(bucket: str, prefix: str = "") -> None:
@@ -50,8 +50,8 @@ def delete(bucket: str, prefix: str = "") -> None:
 if __name__ == "__main__":
     try:
         match sys.argv[1:]:
-            case ["count", bucket]:
-                print(count(bucket))
+            case ["count", bucket, *prefix]:
+                print(count(bucket, *prefix))
             case ["delete", bucket, *prefix]:
                 delete(bucket, *prefix)
             case _:

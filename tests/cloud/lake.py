@@ -81,7 +81,8 @@ class Firehose:
         for line in (line for record in records for line in de_aggregated(record)):
             try:
                 day = self.partition.input_value(line).first()["date"]
-                days[day].append(line)
+                # A partition key may not be null (Firehose, "Dynamic partitioning error handling").
+                (self.refused if day is None else days[day]).append(line)
             except (TypeError, ValueError, KeyError, pa.ArrowException):
                 self.refused.append(line)
         for day, lines in days.items():
@@ -197,7 +198,7 @@ class Trino:
 
     def create(self) -> None:
         """The table of create.sql; where Athena's words for an Iceberg table are not Trino's, in Trino's."""
-        athena = curated("create", LAKE_BUCKET="lake", KEEP_SNAPSHOT_SECONDS=0)
+        athena = curated("create", LAKE_BUCKET="lake", LAKE_PREFIX="", KEEP_SNAPSHOT_SECONDS=0)
         partition = re.search(r"PARTITIONED BY \((.*)\)\n", athena)[1]
         place = re.search(r"LOCATION 's3://lake/(.*)/'", athena)[1]
         form = re.search(r"'format' = '(\w+)'", athena)[1]

@@ -21,8 +21,15 @@ def of_type(template: Template, kind: str) -> Iterator[tuple[str, dict[str, Any]
 
 
 def deliveries(template: Template) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each one's settings, its prefixes as texts."""
     for name, properties in of_type(template, "AWS::KinesisFirehose::DeliveryStream"):
-        yield name, properties["ExtendedS3DestinationConfiguration"]
+        settings = properties["ExtendedS3DestinationConfiguration"]
+        yield name, settings | {word: as_text(settings[word]) for word in ("Prefix", "ErrorOutputPrefix") if word in settings}
+
+
+def as_text(value: Any) -> str:
+    """What a `!Sub` says, or a text."""
+    return value["Fn::Sub"] if isinstance(value, dict) else value
 
 
 def processors(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -121,7 +128,7 @@ def errors_are_kept_by_their_kind(template: Template) -> Iterator[str]:
     """What cannot be delivered lands under errors/, apart by kind, and is logged."""
     for name, settings in deliveries(template):
         prefix = settings.get("ErrorOutputPrefix", "")
-        if not prefix.startswith("errors/") or "!{firehose:error-output-type}" not in prefix:
+        if not prefix.startswith("${Prefix}errors/") or "!{firehose:error-output-type}" not in prefix:
             yield f"{name}: keeps its errors elsewhere, or all together"
         if not settings.get("CloudWatchLoggingOptions", {}).get("Enabled"):
             yield f"{name}: fails in silence"

@@ -48,5 +48,6 @@ opensearch
 vega
 case ${1:-} in
     --measure) exec target/cloud-venv/bin/python -B tests/cloud/measure.py ;;
-    *) exec target/cloud-venv/bin/python -B -m pytest -q -p no:cacheprovider tests/cloud "$@" ;;
+    # Two at a time: each file's tests stay together, as they share what they started.
+    *) exec target/cloud-venv/bin/python -B -m pytest -q -p no:cacheprovider -n 2 --dist loadfile tests/cloud "$@" ;;
 esac

@@ -1,5 +1,5 @@
--- The curated table: one row per reading_id, gap and state records included (what a gateway says of itself is in hr_table alone), in days (partitions) by when it was measured, in UTC.
--- Words: LAKE_BUCKET, KEEP_SNAPSHOT_SECONDS.
+-- The curated table: one row per reading_id, gap and state records included, in days (partitions) by when it was measured, in UTC.
+-- Words: LAKE_BUCKET, LAKE_PREFIX, KEEP_SNAPSHOT_SECONDS.
 -- Columns are the wire's fields (src/wire.rs) with times as times: Iceberg knows microseconds, the wire milliseconds.
 -- landed: when the object came that the row is from. merged_until: the watermark (watermark.sql), null in a row of the
 -- hourly run. Nothing that a query needs to filter on: measured_at alone says which days are read.
@@ -21,6 +21,12 @@ CREATE TABLE IF NOT EXISTS hr_readings (
     record string,
     battery_percent int,
     rssi_dbm int,
+    gateway_version string,
+    sensors int,
+    sensors_streaming int,
+    queue_depth bigint,
+    queue_oldest_s bigint,
+    disk_free_bytes bigint,
     gap_reason string,
     gap_start timestamp,
     gap_end timestamp,
@@ -31,7 +37,7 @@ CREATE TABLE IF NOT EXISTS hr_readings (
     merged_until timestamp
 )
 PARTITIONED BY (day(measured_at))
-LOCATION 's3://LAKE_BUCKET/curated/hr_readings/'
+LOCATION 's3://LAKE_BUCKET/LAKE_PREFIXcurated/hr_readings/'
 TBLPROPERTIES (
     'table_type' = 'ICEBERG',
     'format' = 'parquet',

@@ -25,7 +25,8 @@ USING (
         SELECT *, row_number() OVER (PARTITION BY reading_id ORDER BY doubt, measured_at, landed DESC) AS copy
         FROM (
             SELECT reading_id, gateway_id, sensor_id, session_id, sequence, heart_rate, sensor_contact, energy_expended_kj,
-                rr_intervals_ms, sensor_location, mode, record, battery_percent, rssi_dbm, gap_reason, gap_readings_lost,
+                rr_intervals_ms, sensor_location, mode, record, battery_percent, rssi_dbm, gateway_version, sensors, sensors_streaming,
+                queue_depth, queue_oldest_s, disk_free_bytes, gap_reason, gap_readings_lost,
                 clock, schema_version,
                 CAST(TRY(from_iso8601_timestamp("timestamp") AT TIME ZONE 'UTC') AS timestamp(6)) AS measured_at,
                 CAST(TRY(from_iso8601_timestamp(gap_start) AT TIME ZONE 'UTC') AS timestamp(6)) AS gap_start,
@@ -39,7 +40,8 @@ USING (
             WHERE greatest(
                     regexp_extract("$path", '/date=.*-(\d{4}(-\d\d){5})-', 1), regexp_extract("$path", '/date=([^/]+)/', 1) || '-00-00-00'
                 ) BETWEEN 'LANDED_AFTER' AND 'LANDED_UNTIL'
-                AND (DAYS_BACK = 0 OR "date" >= CAST(current_date - INTERVAL 'DAYS_BACK' DAY AS varchar) AND clock = 'synchronized')
+                AND (DAYS_BACK = 0 OR clock = 'synchronized'
+                    AND "date" BETWEEN CAST(current_date - INTERVAL 'DAYS_BACK' DAY AS varchar) AND CAST(current_date + INTERVAL '1' DAY AS varchar))
         ) AS copies
         WHERE DAYS_BACK = 0 OR measured_at >= CAST(current_date - INTERVAL 'DAYS_BACK' DAY AS timestamp(6))
     ) AS ranked
@@ -58,17 +60,24 @@ WHEN MATCHED AND fresh.measured_at IS NOT NULL AND (
         sequence = fresh.sequence, sensor_contact = fresh.sensor_contact, energy_expended_kj = fresh.energy_expended_kj,
         rr_intervals_ms = fresh.rr_intervals_ms, sensor_location = fresh.sensor_location, mode = fresh.mode,
         record = fresh.record, battery_percent = fresh.battery_percent, rssi_dbm = fresh.rssi_dbm,
+        gateway_version = fresh.gateway_version, sensors = fresh.sensors,
+        sensors_streaming = fresh.sensors_streaming, queue_depth = fresh.queue_depth,
+        queue_oldest_s = fresh.queue_oldest_s, disk_free_bytes = fresh.disk_free_bytes,
         gap_reason = fresh.gap_reason, gap_start = fresh.gap_start,
         gap_end = fresh.gap_end, gap_readings_lost = fresh.gap_readings_lost, clock = fresh.clock,
         schema_version = fresh.schema_version, landed = fresh.landed, merged_until = fresh.merged_until
 WHEN NOT MATCHED AND fresh.reading_id IS NOT NULL AND fresh.measured_at IS NOT NULL THEN INSERT (
         measured_at, heart_rate, reading_id, gateway_id, sensor_id, session_id, sequence, sensor_contact,
-        energy_expended_kj, rr_intervals_ms, sensor_location, mode, record, battery_percent, rssi_dbm, gap_reason, gap_start, gap_end, gap_readings_lost, clock, schema_version,
+        energy_expended_kj, rr_intervals_ms, sensor_location, mode, record, battery_percent, rssi_dbm,
+        gateway_version, sensors, sensors_streaming, queue_depth, queue_oldest_s, disk_free_bytes,
+        gap_reason, gap_start, gap_end, gap_readings_lost, clock, schema_version,
         landed, merged_until
     ) VALUES (
         fresh.measured_at, fresh.heart_rate, fresh.reading_id, fresh.gateway_id, fresh.sensor_id, fresh.session_id,
         fresh.sequence, fresh.sensor_contact, fresh.energy_expended_kj, fresh.rr_intervals_ms, fresh.sensor_location,
-        fresh.mode, fresh.record, fresh.battery_percent, fresh.rssi_dbm, fresh.gap_reason,
+        fresh.mode, fresh.record, fresh.battery_percent, fresh.rssi_dbm,
+        fresh.gateway_version, fresh.sensors, fresh.sensors_streaming, fresh.queue_depth,
+        fresh.queue_oldest_s, fresh.disk_free_bytes, fresh.gap_reason,
         fresh.gap_start, fresh.gap_end, fresh.gap_readings_lost, fresh.clock, fresh.schema_version, fresh.landed,
         fresh.merged_until
     )

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::bulk::{Operation, Refusal};
 use crate::event::{Answer, Batch, ItemFailure, NotKinesis};
@@ -18,6 +18,8 @@ use crate::writing::{Fate, chain, write};
 /// Most lines whose positions are logged in one invocation; the summary counts all. A producer gone
 /// wrong would otherwise write a batch's worth of log lines again and again.
 const SET_ASIDE_LOGGED_MAX: usize = 1_000;
+/// A reading of later than so long after now is of a clock that is wrong.
+const AHEAD_MS_MAX: i64 = 3_600_000;
 
 /// Why an invocation failed as a whole. Lambda brings the batch again, with the same state.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,14 @@ pub async fn handle(
     let failed: Vec<usize> = (0..fates.len()).filter(|&position| fates[position] == Fate::Failed).collect();
     let failed_records: BTreeSet<usize> =
         failed.iter().map(|&position| intake.readings[position].record).collect();
+    let ahead =
+        intake.readings.iter().filter(|placed| placed.reading.taken_ms > now_ms + AHEAD_MS_MAX).count();
+    if ahead > 0 {
+        warn!(
+            lines = ahead,
+            "lines of a clock that is ahead: they are in the index of the month that they claim"
+        );
+    }
     let mut touched = state(&batch);
     intake.readings.iter().for_each(|placed| touch(&mut touched, placed));
     let minutes = summed_now(&batch, &intake.readings, failed_records.first().copied(), &touched);

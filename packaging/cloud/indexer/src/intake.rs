@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::value::RawValue;
+
 use crate::event::Batch;
 use crate::line::Reading;
 
@@ -65,9 +67,8 @@ impl Intake {
     }
 
     fn take(&mut self, record: usize, text: &str) {
-        let lines =
-            text.split('\n').enumerate().map(|(index, line)| (index + 1, line.trim_end_matches('\r')));
-        let mut lines = lines.filter(|(_, line)| !line.is_empty());
+        let lines = text.split('\n').enumerate();
+        let mut lines = lines.flat_map(|(index, line)| objects(line).map(move |object| (index + 1, object)));
         for (line, text) in lines.by_ref().take(RECORD_LINES_MAX) {
             match Reading::parse(text) {
                 Ok(reading) => self.readings.push(Placed { record, line, reading }),
@@ -95,4 +96,24 @@ impl Intake {
         self.readings.retain(|_| keep.next().unwrap_or(true));
         self.repeated = before - self.readings.len();
     }
+}
+
+/// The JSON objects of one line: Firehose takes several that stand side by side apart, too. What is no JSON is one, to
+/// the line's end.
+fn objects(line: &str) -> impl Iterator<Item = &str> {
+    let mut values = serde_json::Deserializer::from_str(line).into_iter::<&RawValue>();
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let begin = values.byte_offset();
+        match values.next()? {
+            Ok(value) => Some(value.get()),
+            Err(_) => {
+                ended = true;
+                Some(&line[begin..])
+            }
+        }
+    })
 }

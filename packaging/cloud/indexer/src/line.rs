@@ -6,7 +6,6 @@
 use chrono::DateTime;
 use hr_gateway::reading::{GatewayId, SensorId};
 use hr_gateway::wire::{SCHEMA_VERSION, Timestamp, WireRecord};
-use serde::Serialize;
 
 use crate::index;
 
@@ -53,13 +52,20 @@ pub struct Reading<'a> {
     pub record: WireRecord<'a>,
     /// Its `timestamp`, milliseconds since 1970.
     pub taken_ms: i64,
+    /// The line as it came, from its brace to the one that ends it: with the fields that a newer gateway adds.
+    object: Box<str>,
 }
 
 impl Reading<'_> {
     /// Reads one line, with or without its `\n`.
     pub fn parse(line: &str) -> Result<Self, Poison> {
+        let line = line.trim();
         let record: WireRecord<'_> = serde_json::from_str(line)
             .map_err(|error| if error.is_data() { Poison::NotWireRecord } else { Poison::NotJson })?;
+        // Its fields in their order, as a list, would be read as well.
+        if !line.starts_with('{') {
+            return Err(Poison::NotWireRecord);
+        }
         if record.schema_version != SCHEMA_VERSION {
             return Err(Poison::SchemaVersion);
         }
@@ -83,7 +89,7 @@ impl Reading<'_> {
             }
             _ => return Err(Poison::Kind),
         }
-        Ok(Self { record, taken_ms })
+        Ok(Self { record, taken_ms, object: line.into() })
     }
 
     /// The index it belongs into.
@@ -95,18 +101,9 @@ impl Reading<'_> {
     pub fn document(&self, now_ms: i64) -> Vec<u8> {
         let indexed_at = Timestamp::from_ms(now_ms);
         let lag_ms = now_ms.saturating_sub(self.taken_ms);
-        let document = Document { record: &self.record, indexed_at: indexed_at.as_str(), lag_ms };
-        serde_json::to_vec(&document).expect("plain fields into memory always serialize")
+        let fields = self.object.strip_suffix('}').expect("a record was read from it");
+        format!("{fields},\"indexed_at\":\"{}\",\"lag_ms\":{lag_ms}}}", indexed_at.as_str()).into_bytes()
     }
-}
-
-/// The wire record's fields, and when it came.
-#[derive(Serialize)]
-struct Document<'a> {
-    #[serde(flatten)]
-    record: &'a WireRecord<'a>,
-    indexed_at: &'a str,
-    lag_ms: i64,
 }
 
 /// Milliseconds since 1970, if `text` is a time as the gateway writes it: any other form would be read

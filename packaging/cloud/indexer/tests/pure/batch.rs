@@ -49,7 +49,37 @@ fn a_document_is_the_wire_record_and_when_it_came() {
 }
 
 #[test]
+fn a_field_of_a_newer_gateway_is_kept() {
+    let line =
+        line("forerunner", 1, TAKEN_MS, &[]).replace("\"clock\"", "\"skin_temperature_c\":33.5,\"clock\"");
+    let document =
+        String::from_utf8(Reading::parse(&format!(" {line}\r")).unwrap().document(TAKEN_MS)).unwrap();
+    assert!(document.contains("\"skin_temperature_c\":33.5,\"clock\""), "{document}");
+    assert!(
+        document.ends_with("\"lag_ms\":0}") && serde_json::from_str::<serde_json::Value>(&document).is_ok()
+    );
+}
+
+#[test]
+fn objects_side_by_side_are_as_many_lines_and_what_is_no_json_is_one() {
+    let [one, two, three] = [1, 2, 3].map(|n| line("forerunner", n, TAKEN_MS, &[]).trim_end().to_owned());
+    let record = format!("{one}{two}\n{three}{{oops{one}\r\n\n");
+    let intake = Intake::of(&Batch::parse(&payload(&[record.as_bytes()])).unwrap());
+    let ids: Vec<_> =
+        intake.readings.iter().map(|placed| (placed.line, placed.reading.record.sequence)).collect();
+    assert_eq!(ids, [(1, 1), (1, 2), (2, 3)]);
+    assert_eq!(
+        intake.set_aside.iter().map(|aside| (aside.line, aside.lines)).collect::<Vec<_>>(),
+        [(Some(2), 1)]
+    );
+    assert_eq!(intake.lines, 4);
+}
+
+#[test]
 fn each_fault_of_a_line_has_its_name() {
+    let list = r#"["2025-07-15T17:10:33.123Z",61,"a-1","g","s","a-s0",1,null,null,[],null,null,null,null,null,null,null,null,null,null,null,null,null,null,null,"synchronized",1]"#;
+    assert_eq!(Reading::parse(list), Err(Poison::NotWireRecord));
+    assert_eq!(poison("00000000000000aa-s0", &"a".repeat(513)), Poison::TooLong);
     assert_eq!(Reading::parse("{"), Err(Poison::NotJson));
     assert_eq!(Reading::parse("{}"), Err(Poison::NotWireRecord));
     assert_eq!(poison("\"heart_rate\":61", "\"heart_rate\":-1"), Poison::NotWireRecord);
