@@ -26,6 +26,10 @@ COMPUTED_WORDS = {
     "LANDED_AFTER": "$landed_after",
     "LANDED_UNTIL": "$landed_until",
     "DAYS_BACK": "$days_back",
+    "DAY_AFTER": "$day_after",
+    "FIRST_DAY": "$first_day",
+    "LAST_DAY": "$last_day",
+    "MERGED_UNTIL": "$merged_until",
 }
 GLUE_TYPES = {"varchar": "string", "integer": "int", "timestamp(3)": "timestamp"}
 

@@ -206,10 +206,14 @@ class Trino:
         self.ask(f"CREATE TABLE iceberg.hr_data.hr_readings ({columns}) WITH (format = '{form}', "
                  f"partitioning = ARRAY['{partition}'], location = 'file://{self.root}/{place}')")
 
-    def merge(self, days_back: int = 0) -> dict[str, Any]:
-        """One run as the state machine makes it: which objects, then the merge. The answer's one row says how many rows changed."""
-        (after, until), = self.ask(curated("watermark", DAYS_BACK=days_back))["rows"]
-        return self.ask(curated("merge", DAYS_BACK=days_back, LANDED_AFTER=after, LANDED_UNTIL=until))
+    def merge(self, days_back: int = 0, day_after: str = "") -> dict[str, Any]:
+        """One run as the state machine makes it: which objects, then the merge. The answer's one row says how many rows changed;
+        `goes_on` is the next run's `day_after`."""
+        (after, until, first, last, merged), = self.ask(curated("watermark", DAYS_BACK=days_back, DAY_AFTER=day_after))["rows"]
+        if not first:
+            return {"rows": [[0]], "goes_on": ""}
+        words = {"LANDED_AFTER": after, "LANDED_UNTIL": until, "FIRST_DAY": first, "LAST_DAY": last, "MERGED_UNTIL": merged}
+        return self.ask(curated("merge", DAYS_BACK=days_back, **words)) | {"goes_on": "" if merged or days_back else last}
 
     def scans(self, sql: str) -> list[tuple[set[str], list[str]]]:
         """Each scan of the lake in the plan: the columns it reads, and the days it has chosen before it reads."""

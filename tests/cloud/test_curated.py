@@ -23,6 +23,7 @@ DOUBT = ["synchronized", "corrected", "unsynchronized"]
 TABLE = "iceberg.hr_data.hr_readings"
 START = datetime(2025, 7, 1, 6, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+ALL_DAYS = {"FIRST_DAY": "0000-01-01", "LAST_DAY": "9999-12-31", "MERGED_UNTIL": ""}
 
 
 @pytest.fixture(scope="module")
@@ -207,10 +208,38 @@ def test_a_lake_older_than_its_table_is_caught_up_with_in_parts_that_athena_can_
     for day in range(102):
         place.deliver(worn(START + day * DAY, 2, epoch=f"{day:016x}").lines, START + day * DAY)
     with pytest.raises(lake.Refused, match="100 open writers"):
-        engine.ask(lake.curated("merge", DAYS_BACK=0, LANDED_AFTER="1970-01-01-00-00-00", LANDED_UNTIL="9999-12-31-00-00-00"))
+        engine.ask(lake.curated("merge", DAYS_BACK=0, LANDED_AFTER="1970-01-01-00-00-00", LANDED_UNTIL="9999-12-31-00-00-00", **ALL_DAYS))
     runs = list(iter(lambda: engine.merge()["rows"][0][0], 0))
     assert runs == [62, 62, 62, 18]
     check(engine, place.landed)
+
+
+def test_a_gateway_that_drains_more_days_than_athena_can_write_is_brought_in_parts(engine, place):
+    place.deliver(worn(START, 5).lines, START)
+    engine.merge()
+    gateway = fleet.Gateway("attic", "00000000000000bb")
+    for day in range(130):
+        gateway.line("adi", START + (day + 1) * DAY, heart_rate=60)
+    place.deliver(gateway.lines, START + 131 * DAY)  # At once.
+    first = engine.merge()
+    assert first["goes_on"] and first["rows"][0][0] == 59  # And a day that is there.
+    # A run that ends here loses nothing: the next one begins again.
+    assert engine.merge()["rows"][0][0] == 0
+    second = engine.merge(day_after=first["goes_on"])
+    third = engine.merge(day_after=second["goes_on"])
+    assert not third["goes_on"] and (second["rows"][0][0], third["rows"][0][0]) == (60, 11)
+    check(engine, place.landed)
+    check_another_run_changes_nothing(engine)
+
+
+def test_a_clock_that_is_ahead_does_not_move_the_watermark_ahead(engine, place):
+    now = datetime.now(UTC)
+    place.deliver(worn(now + 400 * DAY, 5, epoch="00000000000000cc", clock="unsynchronized").lines, now - 2 * HOUR)
+    engine.merge()
+    place.deliver(worn(now - HOUR, 5).lines, now - HOUR)
+    engine.merge()
+    check(engine, place.landed)
+    check_another_run_changes_nothing(engine)
 
 
 def test_what_was_erased_is_gone_and_what_was_rewritten_stays(engine, place):
@@ -271,7 +300,7 @@ def test_a_query_over_one_day_opens_the_files_of_that_day_alone(engine, place):
 
 
 def plan(engine, days_back):
-    return engine.rows(f"EXPLAIN {lake.curated('merge', DAYS_BACK=days_back, LANDED_AFTER='2025-07-01-00-00-00', LANDED_UNTIL='2025-07-02-00-00-00')}")[0]["Query Plan"]
+    return engine.rows(f"EXPLAIN {lake.curated('merge', DAYS_BACK=days_back, LANDED_AFTER='2025-07-01-00-00-00', LANDED_UNTIL='2025-07-02-00-00-00', **ALL_DAYS)}")[0]["Query Plan"]
 
 
 def test_the_run_over_all_days_opens_an_object_for_its_name_alone(engine, place):

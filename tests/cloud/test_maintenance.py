@@ -43,7 +43,8 @@ class Athena:
             case "athena:getQueryResults":
                 assert arguments == {"QueryExecutionId": f"query-{len(self.asked)}"}
                 landed = self.landed.pop(0) if len(self.landed) > 1 else self.landed[0]
-                rows = [["landed_after", "landed_until"], ["2026-11-14-09-00-00", landed]]
+                part = landed if isinstance(landed, tuple) else (landed, "2026-11-01", "2026-11-21", landed)
+                rows = [["landed_after", "landed_until", "first_day", "last_day", "merged_until"], ["2026-11-14-09-00-00", *part]]
                 return {"ResultSet": {"Rows": [{"Data": [{"VarCharValue": text} for text in row]} for row in rows]}}
         raise AssertionError(resource)
 
@@ -94,10 +95,23 @@ def test_a_lake_that_is_older_than_the_table_is_caught_up_with_month_by_month(de
         assert f"BETWEEN '2026-11-14-09-00-00' AND '{month}'" in text
 
 
-def test_catching_up_has_an_end(definition):
-    athena = Athena(landed=[f"{year}-01-01-00-00-00" for year in range(1970, 2070)])
+def test_days_of_one_landing_are_brought_in_parts_and_the_last_moves_the_watermark(definition):
+    landed = "2026-11-21-09-00-00"
+    athena = Athena(landed=[(landed, "2025-01-01", "2025-03-31", ""), (landed, "2025-04-01", "2025-06-29", landed), landed])
     assert run(definition, athena, tidy=True).status == "SUCCEEDED"
-    assert athena.asked.count("merge") == 36
+    assert athena.asked == ["create", *["watermark", "merge"] * 2, "watermark", "optimize", "vacuum"]
+    watermarks = [text for text in athena.texts if text.startswith("WITH")]
+    assert ["day > ''" in text for text in watermarks] == [True, False, True]
+    assert "day > '2025-03-31'" in watermarks[1]
+    first, second = (text for text in athena.texts if text.startswith("MERGE"))
+    assert "BETWEEN '2025-01-01' AND '2025-03-31'" in first and "nullif('', '')" in first
+    assert "BETWEEN '2025-04-01' AND '2025-06-29'" in second and f"nullif('{landed}', '')" in second
+
+
+def test_catching_up_has_an_end(definition):
+    athena = Athena(landed=[f"{year}-01-01-00-00-00" for year in range(1870, 2070)])
+    assert run(definition, athena, tidy=True).status == "SUCCEEDED"
+    assert athena.asked.count("merge") == 100
 
 
 @pytest.mark.parametrize("statement", sorted(set(DAILY)))

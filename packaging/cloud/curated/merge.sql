@@ -1,5 +1,5 @@
 -- Brings what landed in hr_table into hr_readings: one row per reading_id, gap and state records included.
--- Words: DAYS_BACK; LANDED_AFTER and LANDED_UNTIL, the answer of watermark.sql.
+-- Words: DAYS_BACK; LANDED_AFTER, LANDED_UNTIL, FIRST_DAY, LAST_DAY and MERGED_UNTIL, the answer of watermark.sql.
 --   DAYS_BACK = 1, every hour: today and yesterday, only lines whose clock was right from the start. Such a line has one
 --     time for ever, so its copies are of its own day, and no other day of either table has to be read.
 --   DAYS_BACK = 0, every day: all days and clocks, whatever landed since the last such run: late arrivals, corrected
@@ -8,11 +8,12 @@
 --   is the same whatever the order, number and ending of the runs. One commit: a run that dies changes nothing, and one
 --   that finds nothing new makes no snapshot. A reading whose clock was corrected leaves the day of its wrong clock.
 -- Landed: when an object came, by its name: Firehose's end in YYYY-MM-DD-HH-MM-SS and a UUID, the time being when the first
---   of its records arrived. An object of a day still to come counts as landed on that day, when hr_table first shows it.
+--   of its records arrived. An object of a day more than 800 days ahead counts as landed when hr_table first shows it.
 --   One that was rewritten (erase-sensor.sh) has to keep, in its name or its folder's, `-` and the time of the youngest that
 --   it replaces and `-`. An object without such a time is never merged.
--- Watermark: rows of a run over all days carry LANDED_UNTIL as merged_until. Where hourly runs had brought everything, the
---   rows of the youngest object are written again to carry it. Once erased with its rows it falls back, and nothing is lost.
+-- Watermark: rows of a run over all days carry MERGED_UNTIL as merged_until; where that is '', other runs over other days of
+--   the same landings are to follow. Where hourly runs had brought everything, the rows of the youngest object are written
+--   again to carry it. Once erased with its rows it falls back, and nothing is lost.
 -- What has no id or no time that can be read stays in hr_table alone.
 -- Reads, measured: the lines looked at, about 14 bytes each, and of the curated rows of those days (DAYS_BACK = 0: of all)
 --   measured_at, reading_id and clock, 7 bytes each, 12 where the files are small and read whole. With DAYS_BACK = 0 also the
@@ -22,7 +23,8 @@ MERGE INTO hr_readings AS kept
 USING (
     SELECT *
     FROM (
-        SELECT *, row_number() OVER (PARTITION BY reading_id ORDER BY doubt, measured_at, landed DESC) AS copy
+        SELECT *, row_number() OVER (PARTITION BY reading_id ORDER BY doubt, measured_at, landed DESC) AS copy,
+            max(landed) OVER () AS youngest
         FROM (
             SELECT reading_id, gateway_id, sensor_id, session_id, sequence, heart_rate, sensor_contact, energy_expended_kj,
                 rr_intervals_ms, sensor_location, mode, record, battery_percent, rssi_dbm, gateway_version, sensors, sensors_streaming,
@@ -33,13 +35,16 @@ USING (
                 CAST(TRY(from_iso8601_timestamp(gap_end) AT TIME ZONE 'UTC') AS timestamp(6)) AS gap_end,
                 CASE clock WHEN 'synchronized' THEN 0 WHEN 'corrected' THEN 1 ELSE 2 END AS doubt,
                 CAST(TRY(date_parse(greatest(
-                    regexp_extract("$path", '/date=.*-(\d{4}(-\d\d){5})-', 1), regexp_extract("$path", '/date=([^/]+)/', 1) || '-00-00-00'
+                    regexp_extract("$path", '/date=.*-(\d{4}(-\d\d){5})-', 1),
+                    date_format(date_parse(regexp_extract("$path", '/date=([^/]+)/', 1), '%Y-%m-%d') - INTERVAL '800' DAY, '%Y-%m-%d-00-00-00')
                 ), '%Y-%m-%d-%H-%i-%s')) AS timestamp(6)) AS landed,
-                IF(DAYS_BACK = 0, CAST(date_parse('LANDED_UNTIL', '%Y-%m-%d-%H-%i-%s') AS timestamp(6))) AS merged_until
+                CAST(date_parse(nullif('MERGED_UNTIL', ''), '%Y-%m-%d-%H-%i-%s') AS timestamp(6)) AS merged_until
             FROM hr_table
             WHERE greatest(
-                    regexp_extract("$path", '/date=.*-(\d{4}(-\d\d){5})-', 1), regexp_extract("$path", '/date=([^/]+)/', 1) || '-00-00-00'
+                    regexp_extract("$path", '/date=.*-(\d{4}(-\d\d){5})-', 1),
+                    date_format(date_parse(regexp_extract("$path", '/date=([^/]+)/', 1), '%Y-%m-%d') - INTERVAL '800' DAY, '%Y-%m-%d-00-00-00')
                 ) BETWEEN 'LANDED_AFTER' AND 'LANDED_UNTIL'
+                AND "date" BETWEEN 'FIRST_DAY' AND 'LAST_DAY'
                 AND (DAYS_BACK = 0 OR clock = 'synchronized'
                     AND "date" BETWEEN CAST(current_date - INTERVAL 'DAYS_BACK' DAY AS varchar) AND CAST(current_date + INTERVAL '1' DAY AS varchar))
         ) AS copies
@@ -52,8 +57,8 @@ ON kept.reading_id = fresh.reading_id
 WHEN MATCHED AND fresh.measured_at IS NOT NULL AND (
         fresh.doubt < CASE kept.clock WHEN 'synchronized' THEN 0 WHEN 'corrected' THEN 1 ELSE 2 END
         OR fresh.clock = kept.clock AND fresh.measured_at < kept.measured_at
-        OR fresh.clock = kept.clock AND fresh.measured_at = kept.measured_at AND fresh.landed = fresh.merged_until
-            AND fresh.merged_until IS DISTINCT FROM kept.merged_until
+        OR fresh.clock = kept.clock AND fresh.measured_at = kept.measured_at AND fresh.landed = fresh.youngest
+            AND fresh.merged_until IS NOT NULL AND fresh.merged_until IS DISTINCT FROM kept.merged_until
     ) THEN UPDATE SET
         measured_at = fresh.measured_at, heart_rate = fresh.heart_rate, reading_id = fresh.reading_id,
         gateway_id = fresh.gateway_id, sensor_id = fresh.sensor_id, session_id = fresh.session_id,
