@@ -208,6 +208,25 @@ check_budget() {
     fi
 }
 
+# check_listeners TOPIC: who hears of an alarm.
+check_listeners() {
+    local arn heard=0 pending=0
+    ask "  told" sns list-subscriptions-by-topic --topic-arn "$1" --query 'Subscriptions[].[SubscriptionArn]' || return 0
+    while read -r arn; do
+        case $arn in
+            PendingConfirmation) pending=$((pending + 1)) ;;
+            arn:*) heard=$((heard + 1)) ;;
+        esac
+    done <<<"$ANSWER"
+    if [ $pending -gt 0 ]; then
+        say "  told" "$heard of alarms, $pending not confirmed" "open the link in the mail from AWS Notifications, or nobody hears"
+    elif [ $heard -eq 0 ]; then
+        say "  told" "nobody: deploy.sh --parameter AlarmEmail=you@example.org"
+    else
+        say "  told" "$heard of each alarm"
+    fi
+}
+
 # check_alarms STACK...
 check_alarms() {
     local stack names=() name reason

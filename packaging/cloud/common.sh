@@ -3,6 +3,11 @@
 # What must hold: a script that ends well did what it says; one that fails says what to do next; region, profile and
 # endpoint are those that the AWS CLI itself would take; nothing secret is an argument of a process.
 
+# A Mac's own is of 2007.
+if [ "${BASH_VERSINFO[0]}" -lt 4 ]; then
+    echo "$(basename "$0"): bash 4 or newer is needed: brew install bash" >&2
+    exit 1
+fi
 CLOUD=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 STACK=hr-gatewayd
 STACK_TAG=hr-gatewayd:stack # On all that a stack makes; what outlives the stack is found again by it.

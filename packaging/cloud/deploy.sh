@@ -8,6 +8,8 @@
 #   --viewer CIDR           from where people may log in to the dashboard, and this script set it up;
 #                           "none" closes it again
 #   --no-live, --no-curated  leave that stack as it is, or out
+#   --sensors N             stream, domain and budget as large as estimate.sh --sensors N says; --hours H and --gateways M as
+#                           there. A parameter that is named wins
 #   --ca DIR                gateways identify themselves by certificates of this CA (ca.sh makes one)
 #   --parameter KEY=VALUE   a parameter of a template; @FILE takes the value from a file. May be repeated
 #   --endpoint URL          use this OpenSearch domain instead of making one; wants ExistingDomainArn as a
@@ -39,7 +41,7 @@ declare -A WIRED=(
 )
 
 ALLOW_REPLACEMENT=
-live=yes curated=yes zip='' viewer='' ca='' given=()
+live=yes curated=yes zip='' viewer='' ca='' given=() load=()
 while [ $# -gt 0 ]; do
     if common_option "$@"; then
         shift "$TAKEN"
@@ -49,9 +51,10 @@ while [ $# -gt 0 ]; do
         --no-live) live= ;;
         --no-curated) curated= ;;
         --allow-replacement) ALLOW_REPLACEMENT=yes ;;
-        --viewer | --ca | --parameter | --endpoint | --lambda-zip)
+        --viewer | --ca | --parameter | --endpoint | --lambda-zip | --sensors | --hours | --gateways)
             value_of "$@"
             case $1 in
+                --sensors | --hours | --gateways) load+=("$1" "$2") ;;
                 --viewer) viewer=$2 ;;
                 --ca)
                     ca=$2
@@ -87,6 +90,19 @@ values() {
     for pair in "${given[@]}"; do
         if grep -qxF "${pair%%=*}" <<<"$names"; then printf '%s\0' "$pair"; fi
     done
+}
+
+# size_parts: what follows from --sensors, before what was named: of two values the last one counts.
+size_parts() {
+    [ ${#load[@]} -gt 0 ] || return 0
+    [[ " ${load[*]} " == *" --sensors "* ]] || usage "--hours and --gateways go with --sensors"
+    local pair sized words=(--parameters)
+    [ -z "$live" ] || words+=(--live)
+    [ -n "$curated" ] || words+=(--no-curated)
+    for pair in "${given[@]}"; do words+=(--parameter "$pair"); done
+    lines_of sized "$here/estimate.py" "${load[@]}" "${words[@]}"
+    echo "for ${load[*]}: ${sized[*]}"
+    given+=("${sized[@]}")
 }
 
 # A misspelt name stops everything before anything is touched.
@@ -154,9 +170,16 @@ lake_is_there() {
 
 # upload_indexer: CODE_KEY is where it is. The name is of its bytes, so that a new build is a change of the stack.
 upload_indexer() {
-    [ -n "$zip" ] || zip=$("$here/../build-lambda.sh" | tail -n 1)
+    if [ -z "$zip" ]; then
+        if [ ! -x "$here/../build-lambda.sh" ] || ! command -v apt-get >/dev/null; then
+            die "the indexer is built on Debian alone: give --lambda-zip hr-indexer-VERSION-arm64.zip, which
+    packaging/package-release.sh makes there, or --no-live"
+        fi
+        zip=$("$here/../build-lambda.sh" | tail -n 1)
+    fi
     [ -s "$zip" ] || die "there is no $zip: packaging/build-lambda.sh makes it"
-    CODE_KEY=artifacts/hr-indexer-$(sha256sum "$zip" | cut -c 1-16).zip
+    CODE_KEY=artifacts/hr-indexer-$(python3 -c 'import hashlib, sys
+print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest()[:16])' "$zip").zip
     [ -z "$DRY_RUN" ] || return 0
     aws s3api head-object --bucket "${OUTPUT[Bucket]}" --key "$CODE_KEY" >/dev/null 2>&1 ||
         aws s3api put-object --bucket "${OUTPUT[Bucket]}" --key "$CODE_KEY" --body "$zip" >/dev/null
@@ -196,6 +219,10 @@ say_what_next() {
             ;;
         roles-anywhere) add=" --ca DIR" ;;
     esac
+    case ${PARAMETER[AlarmEmail]:-} in
+        '') echo "Nobody hears of alarms: deploy.sh --parameter AlarmEmail=you@example.org" ;;
+        *) echo "AWS has sent a mail to ${PARAMETER[AlarmEmail]}: until the link in it is opened, nobody hears of alarms." ;;
+    esac
     echo "Add a gateway:   $here/add-gateway.sh NAME${add:-}"
     echo "How it is:       $here/status.sh"
     echo "What it costs:   $here/estimate.sh --sensors 1 --live"
@@ -215,6 +242,7 @@ for part in lake curated live; do
     declared $part >/dev/null
 done
 check_names
+size_parts
 echo "account $ACCOUNT, region $AWS_REGION"
 adopted=()
 status=$(stack_status "$STACK")

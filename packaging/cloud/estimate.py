@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import sizing
+
 HERE = Path(__file__).resolve().parent
 HOURS = 730  # AWS counts a month so.
 DAYS = HOURS / 24
@@ -17,10 +19,11 @@ GB, TB = 2**30, 2**40  # What AWS calls so in a bill.
 # Measured: packaging/cloud/README.md, "What it reads".
 LINE_BYTES, PARQUET_BYTES, RAW_BYTES = 313.4, 14.3, 20.4
 FIREHOSE_STEP, KINESIS_STEP, PUT_UNIT = 5 * 1024, 1024, 25 * 1024  # Bytes that a record is rounded up to.
-SHARD_BYTES, SHARD_RECORDS = 1e6, 1000  # A shard takes so much in a second.
 ATHENA_BYTES_MIN = 10 * 2**20  # Of each statement.
 MERGE_TRANSITIONS, TIDY_TRANSITIONS = 6, 12  # States that a run of the curated table's machine passes, about.
 INDEXER_SECONDS = 0.05  # For one batch, assumed.
+JQ_SECONDS = 0.001  # Firehose's query for the day of one line, assumed.
+CURATED_ROW_BYTES = 10  # Of three columns of a row, that a run over all days reads.
 KMS_CALLS_PER_HOUR = 12  # Kinesis: each who writes or reads asks for the data key every five minutes.
 
 
@@ -70,13 +73,11 @@ class Load:
     def gb(self, step: int = 1) -> float:
         return self.records * rounded(self.record_bytes, step) / GB
 
-    def shards(self) -> int:
-        return max(1, math.ceil(max(self.per_second * self.record_bytes / SHARD_BYTES, self.per_second / SHARD_RECORDS)))
-
 
 class Bill:
     def __init__(self, prices: dict, chosen: dict[str, str], asked: argparse.Namespace):
         self.prices, self.chosen, self.asked, self.load = prices, chosen, asked, Load.of(asked)
+        self.fleet = fleet_of(asked)
         self.rows: list[tuple[str, str, float]] = []
         self.used: set[str] = set()
 
@@ -97,7 +98,7 @@ class Bill:
                 kept = size / HOURS * (min(hours, 168) - 24)
                 self.add("stream", f"{kept:.3f} GB kept over a day", kept, "kinesis_extended_gb_month")
         else:
-            shards = max(int(self.chosen["ShardCount"]), load.shards())
+            shards = int(self.chosen["ShardCount"])
             units = load.records * math.ceil(load.record_bytes / PUT_UNIT)
             self.add("stream", f"{shards} shards x {HOURS} h", shards * HOURS, "kinesis_shard_hour")
             self.add("stream", f"{units:,.0f} PUT units", units, "kinesis_put_million", 1e6)
@@ -113,6 +114,8 @@ class Bill:
         self.add("delivery", f"{size:.3f} GB in (records up to full 5 KB)", size, "firehose_gb")
         self.add("delivery", f"{size:.3f} GB to Parquet", size, "firehose_conversion_gb")
         self.add("delivery", f"{size:.3f} GB by day", size, "firehose_partitioning_gb")
+        hours = self.load.readings * JQ_SECONDS / 3600
+        self.add("delivery", f"{hours:,.2f} h of asking for the day", hours, "firehose_jq_hour")
         self.add("delivery", f"{objects:,.0f} objects by day", objects, "firehose_objects_thousand", 1000)
         self.add("delivery", f"{objects:,.0f} PUTs", objects, "s3_put_thousand", 1000)
         if self.chosen["RawDelivery"] == "yes":
@@ -136,8 +139,11 @@ class Bill:
             return
         merges, tidies = runs(self.chosen["MergeSchedule"]), runs(self.chosen["TidySchedule"])
         day = self.load.readings * PARQUET_BYTES / DAYS
-        # A merge reads a week of the landing and the days that it touches; optimizing reads what changed.
-        scanned = (merges * max(8 * day, ATHENA_BYTES_MIN) + tidies * max(day, ATHENA_BYTES_MIN)) / TB
+        # An hourly run reads two days of either table. A daily one reads a week of the landing and three columns of the whole
+        # curated table; optimizing reads what changed.
+        rows = self.load.readings * self.asked.months
+        hourly, daily = 2 * day * (1 + CURATED_ROW_BYTES / PARQUET_BYTES), 7 * day + rows * CURATED_ROW_BYTES
+        scanned = (merges * max(hourly, ATHENA_BYTES_MIN) + tidies * (max(daily, ATHENA_BYTES_MIN) + max(day, ATHENA_BYTES_MIN))) / TB
         steps = merges * MERGE_TRANSITIONS + tidies * TIDY_TRANSITIONS
         size = self.load.readings * PARQUET_BYTES * self.asked.months / GB
         self.add("curated table", f"{merges:.0f} merges and {tidies:.0f} tidyings read {scanned:.5f} TB", scanned, "athena_tb")
@@ -150,7 +156,7 @@ class Bill:
         seconds = 3600 * self.asked.hours * DAYS
         window = int(self.chosen["BatchWindowSeconds"])
         # One invocation a shard and window at most, and one at the end of each minute.
-        calls = min(self.load.records, self.load.shards() * seconds / max(window, 0.2)) + HOURS * 60 * self.load.shards()
+        calls = min(self.load.records, self.fleet.shards() * seconds / max(window, 0.2)) + HOURS * 60 * self.fleet.shards()
         work = calls * INDEXER_SECONDS * indexer_gib()
         nodes, kind = int(self.chosen["NodeCount"]), self.chosen["InstanceType"]
         if kind not in self.prices["opensearch_hour"]:
@@ -168,6 +174,16 @@ class Bill:
         return self
 
 
+def fleet_of(asked: argparse.Namespace) -> sizing.Fleet:
+    return sizing.Fleet(asked.sensors, asked.hz, asked.hours, asked.lines, LINE_BYTES)
+
+
+def sized(asked: argparse.Namespace) -> dict[str, str]:
+    """The parameters that follow from the load."""
+    fleet = fleet_of(asked)
+    return sizing.stream(fleet) | (sizing.domain(fleet) if asked.live else {})
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="estimate.sh", usage="see --help of estimate.sh")
     positive = lambda text: value if (value := float(text)) > 0 else parser.error(f"{text} is not above 0")
@@ -175,6 +191,7 @@ def arguments() -> argparse.Namespace:
     for name, default in (("gateways", 1), ("hz", 1), ("hours", 24), ("lines", 1), ("months", 12)):
         parser.add_argument(f"--{name}", type=positive, default=default)
     parser.add_argument("--live", action="store_true")
+    parser.add_argument("--parameters", action="store_true")
     parser.add_argument("--no-curated", dest="curated", action="store_false")
     parser.add_argument("--parameter", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--region", default=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1")
@@ -185,10 +202,21 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     asked = arguments()
     file = json.loads(asked.prices.read_text())
+    if asked.parameters and asked.region not in file["regions"]:
+        print(f"no prices for {asked.region}: the budget is that of us-east-1", file=sys.stderr)
+        asked.region = "us-east-1"
     if asked.region not in file["regions"]:
         sys.exit(f"estimate.sh: {asked.prices.name} has no prices for {asked.region}; there are: {', '.join(file['regions'])}")
     prices = file["regions"][asked.region]
     chosen = parameters("lake") | parameters("curated") | parameters("live")
+    named = {pair.partition("=")[0] for pair in asked.parameter}
+    try:
+        follow = {name: value for name, value in sized(asked).items() if name not in named}
+    except sizing.TooLarge as error:
+        if not {"InstanceType", "NodeCount", "VolumeGiB"} <= named:
+            sys.exit(f"estimate.sh: {error}")
+        follow = sizing.stream(fleet_of(asked))
+    chosen |= follow
     for pair in asked.parameter:
         name, _, value = pair.partition("=")
         if name not in chosen:
@@ -196,14 +224,19 @@ def main() -> None:
         chosen[name] = value
     bill = Bill(prices, chosen, asked).made()
     load = bill.load
+    total = sum(dollars for _, _, dollars in bill.rows)
+    follow["BudgetDollars"] = sizing.budget(total)
+    if asked.parameters:
+        print(*(f"{name}={value}" for name, value in follow.items() if name not in named), sep="\n")
+        return
     print(f"{asked.sensors:g} sensors at {asked.hz:g}/s, {asked.hours:g} h a day, {asked.gateways:g} gateways: {load.readings:,.0f} readings a month")
     print(f"in {load.records:,.0f} records of {asked.lines:g} lines ({load.record_bytes:,.0f} bytes). {asked.region}, list prices of {file['as_of']}\n")
     width = max(len(what) for _, what, _ in bill.rows)
     for part, what, dollars in bill.rows:
         print(f"{part:<14} {what:<{width}} {dollars:>10.2f}")
-    total = sum(dollars for _, _, dollars in bill.rows)
     print(f"{'a month':<14} {'':<{width}} {total:>10.2f}\n")
-    print(f"Prices: {asked.prices.name}. {file['note']}")
+    print(f"deploy.sh --sensors {asked.sensors:g} makes it so: {' '.join(f'{name}={value}' for name, value in follow.items())}")
+    print(f"Prices: {asked.prices.name}, of {file['as_of']}. {file['note']}")
     if unsure := sorted(bill.used.intersection(prices["unsure"])):
         print(f"Unsure in {asked.region}: {', '.join(unsure)}")
 

@@ -11,7 +11,7 @@
 #   --lines L        readings that a record carries; default 1, as they are sent at once; queue.commit_interval = "20s"
 #                    makes it 20
 #   --months K       for how long readings have been collected already: what lies in S3; default 12
-#   --live           with Lambda and OpenSearch
+#   --live           with Lambda and OpenSearch, on a domain that holds it until the retention takes it away
 #   --no-curated     without the curated table
 #   --parameter KEY=VALUE   a template's parameter that is not at its default. May be repeated
 #   --region NAME    a region of the price file; default AWS_REGION, or us-east-1

@@ -27,6 +27,7 @@ check_delivery "${OUTPUT[DeliveryName]}"
 [ "${PARAMETER[RawDelivery]:-no}" = no ] || check_delivery "${OUTPUT[DeliveryName]}_raw"
 check_errors "${OUTPUT[Bucket]}" "${OUTPUT[DeliveryName]}" "${OUTPUT[Prefix]:-}"
 check_budget "$STACK"
+check_listeners "${OUTPUT[Topic]}"
 alarms=("$STACK")
 check_stack "$STACK-curated"
 if load_stack "$STACK-curated"; then

@@ -31,3 +31,26 @@ def test_one_node_is_yellow_and_well(status, nodes, free, needed, said):
     assert run.returncode == 0, run.stderr
     assert said in run.stdout and f"needed {needed}" in run.stdout
     assert run.stdout.splitlines()[0].endswith(" OK") == (needed == 0)
+
+
+LISTENERS = """
+set -euo pipefail
+. {cloud}/common.sh
+. {cloud}/checks.sh
+WORK=$(mktemp -d)
+aws() {{ printf '%s\\n' {answer}; }}
+check_listeners arn:aws:sns:eu-central-1:123456789012:topic
+echo "needed $NEEDED"
+"""
+
+
+@pytest.mark.parametrize("answer, needed, said", [
+    ("None", 0, "nobody: deploy.sh --parameter AlarmEmail="),
+    ("PendingConfirmation", 1, "open the link in the mail"),
+    ("arn:aws:sns:one", 0, "1 of each alarm"),
+    ("arn:aws:sns:one PendingConfirmation", 1, "1 of alarms, 1 not confirmed"),
+])  # fmt: skip
+def test_a_mail_that_nobody_confirmed_wants_a_person(answer, needed, said):
+    run = subprocess.run(["bash", "-c", LISTENERS.format(cloud=cfn.CLOUD, answer=answer)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert said in run.stdout and f"needed {needed}" in run.stdout

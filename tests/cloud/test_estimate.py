@@ -47,7 +47,11 @@ def test_a_small_fleet_comes_to_what_a_hand_comes_to():
     assert dollars(text, "delivery", "to Parquet") == pytest.approx(billed * price["firehose_conversion_gb"], abs=0.01)
     assert dollars(text, "lake", "GB lie") == pytest.approx(readings * 12 * PARQUET_BYTES / GB * price["s3_gb_month"], abs=0.01)
     assert dollars(text, "lake", "key requests") == pytest.approx((10 + 3) * 12 * 730 / 10_000 * price["kms_requests_10000"], abs=0.01)
-    assert dollars(text, "dashboard", "t3.small.search") == pytest.approx(730 * 0.036, abs=0.01)
+    assert dollars(text, "dashboard", "m7g.medium.search") == pytest.approx(2 * 730 * 0.068, abs=0.01)
+    # Readings for 431 days and minutes for 1,131, both twice, on two nodes with 30 % free.
+    index = 100 * 86_400 * 74 * 431 + 100 * 1440 * 65 * 1131
+    assert dollars(text, "dashboard", "GB of disk") == pytest.approx(2 * math.ceil(index / 0.7 / GB) * price["opensearch_gp3_gb_month"], abs=0.01)
+    assert dollars(text, "delivery", "asking for the day") == pytest.approx(readings * 0.001 / 3600 * price["firehose_jq_hour"], abs=0.01)
     assert total(text) == pytest.approx(sum(amount for *_, amount in rows(text)), abs=0.15)
 
 
@@ -89,3 +93,42 @@ def test_the_price_file_is_dated_and_whole():
     for region in PRICES["regions"].values():
         assert set(region) - {"unsure"} == set(PRICES["units"])
         assert set(region["unsure"]) <= set(PRICES["units"])
+
+
+def test_a_domain_holds_the_index_until_the_retention_takes_it_away():
+    def made(*words):
+        return dict(line.split("=") for line in estimate(*words, "--live", "--parameters").split())
+
+    assert made("--sensors", "1")["InstanceType"] == "t3.small.search"
+    assert made("--sensors", "60")["NodeCount"] == "2", "more than bursts of CPU"
+    large = made("--sensors", "1000", "--hours", "8")
+    assert int(large["VolumeGiB"]) * int(large["NodeCount"]) * GB > 2 * 1000 * 8 * 3600 * 74 * 431 / 0.7
+    assert "more than a domain of this template holds" in estimate("--sensors", "9000", "--live", code=1)
+    named = made("--sensors", "1", "--parameter", "VolumeGiB=55")
+    assert "VolumeGiB" not in named and named["NodeCount"] == "1"
+
+
+def test_the_usual_month_is_below_the_budget():
+    for words in (("--sensors", "1"), ("--sensors", "1", "--live"), ("--sensors", "200", "--live", "--hours", "12")):
+        budget = re.search(r"BudgetDollars=(\d+)", text := estimate(*words))[1]
+        assert int(budget) > 1.25 * total(text)
+    default = int(re.search(r"BudgetDollars: \{Type: Number, Default: (\d+)", (aws.CLOUD / "stacks/lake/template.yaml").read_text())[1])
+    assert default > 1.25 * total(estimate("--sensors", "1", "--live"))
+
+
+def test_a_whole_table_that_is_read_each_day_is_in_the_sum():
+    young, old = (dollars(estimate("--sensors", "1000", "--months", months), "curated table", "merges") for months in ("1", "24"))
+    assert old > 3 * young
+
+
+def test_deploy_makes_what_the_estimate_priced(server):
+    server.reset()
+    run = server.script("deploy.sh", "--no-live", "--no-curated", "--sensors", "8000", "--parameter", "BudgetDollars=77")
+    assert run.returncode == 0, run.stderr
+    described = server.aws("cloudformation", "describe-stacks", "--stack-name", "hr-gatewayd")["Stacks"][0]
+    made = {one["ParameterKey"]: one["ParameterValue"] for one in described["Parameters"]}
+    shards = re.search(r"ShardCount=(\d+)", estimate("--sensors", "8000"))[1]
+    assert (made["ShardCount"], made["BudgetDollars"]) == (shards, "77")
+    assert f"for --sensors 8000: ShardCount={shards}" in run.stdout
+    wrong = server.script("deploy.sh", "--no-live", "--hours", "8")
+    assert wrong.returncode == 2 and "--sensors" in wrong.stderr

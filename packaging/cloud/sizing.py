@@ -1,0 +1,72 @@
+"""How large the parts are made for so many sensors: what estimate.sh prices and deploy.sh --sensors deploys. Pure.
+
+A parameter that is not named here has its template's default. The domain is sized by what it has to hold until the retention
+of opensearch/setup.sh takes it away, with the quarter of the disk free that DomainSpaceAlarm wants; what it can index in a
+second was not measured on AWS.
+"""
+
+import math
+from dataclasses import dataclass
+
+GIB = 2**30
+# Measured: README.md, "The dashboard and the alerts". Days: setup.sh's, and the month that an index goes whole in.
+READING_BYTES, READING_DAYS = 74, 400 + 31
+MINUTE_BYTES, MINUTE_DAYS = 65, 1100 + 31
+FREE_PART = 0.3
+VOLUME_GIB_MIN = 10
+SHARD_BYTES, SHARD_RECORDS = 1e6, 1000  # A shard takes so much in a second.
+# Instance, nodes, and the largest volume of a node that AWS gives it, as recalled in November 2026.
+DOMAINS = (
+    ("t3.small.search", 1, 100), ("t3.medium.search", 1, 200), ("m7g.medium.search", 2, 400), ("m7g.large.search", 2, 800),
+    ("m7g.large.search", 4, 800), ("m7g.large.search", 6, 800),
+)  # fmt: skip
+SMALL_SENSORS = 50  # More than these want more than a burst of CPU now and then.
+
+
+class TooLarge(Exception):
+    """No domain of this template holds it."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What is measured."""
+
+    sensors: float
+    hz: float = 1
+    hours: float = 24
+    lines: float = 1
+    line_bytes: float = 313.4
+
+    def per_second(self) -> float:
+        return self.sensors * self.hz
+
+    def shards(self) -> int:
+        bytes_, records = self.per_second() * self.line_bytes / SHARD_BYTES, self.per_second() / self.lines / SHARD_RECORDS
+        return max(1, math.ceil(max(bytes_, records)))
+
+    def index_bytes(self) -> float:
+        """One copy, when it is as large as it gets."""
+        readings = self.per_second() * 3600 * self.hours * READING_BYTES * READING_DAYS
+        return readings + self.sensors * 60 * self.hours * MINUTE_BYTES * MINUTE_DAYS
+
+
+def stream(fleet: Fleet) -> dict[str, str]:
+    return {"ShardCount": str(fleet.shards())}
+
+
+def domain(fleet: Fleet) -> dict[str, str]:
+    """The smallest that holds the index."""
+    for kind, nodes, volume_max in DOMAINS:
+        copies = 1 if nodes == 1 else 2
+        volume = math.ceil(fleet.index_bytes() * copies / nodes / (1 - FREE_PART) / GIB)
+        if volume <= volume_max and (nodes > 1 or fleet.sensors <= SMALL_SENSORS):
+            return {"InstanceType": kind, "NodeCount": str(nodes), "VolumeGiB": str(max(volume, VOLUME_GIB_MIN))}
+    raise TooLarge(
+        f"an index of {fleet.index_bytes() / GIB:,.0f} GiB is more than a domain of this template holds: index less (fewer --hours, or "
+        "opensearch/setup.sh --retention-days), or name a domain of your own (deploy.sh --endpoint)"
+    )
+
+
+def budget(dollars: float) -> str:
+    """A budget that a usual month does not reach."""
+    return str(5 * math.ceil(dollars * 1.3 / 5))
