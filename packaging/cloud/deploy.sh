@@ -198,7 +198,9 @@ set_up_dashboard() {
         die "the stacks are up, but the dashboard is not:
     put your domain's OPENSEARCH_USER and OPENSEARCH_PASSWORD into the environment and run this again"
     "$here/opensearch/setup.sh" "$endpoint" --indexer-role "${OUTPUT[IndexerRoleArn]}" --topic "$topic" \
-        --alert-role "${OUTPUT[AlertRoleArn]}" --nodes "${PARAMETER[NodeCount]:-1}" || status=$?
+        --alert-role "${OUTPUT[AlertRoleArn]}" --nodes "${PARAMETER[NodeCount]:-1}" \
+        --shards "$(PYTHONPATH=$here python3 -c 'import sys, sizing
+print(sizing.index_shards(*map(int, sys.argv[1:])))' "${PARAMETER[NodeCount]:-1}" "${PARAMETER[VolumeGiB]:-10}")" || status=$?
     case $status in
         0) ;;
         3) die "the stacks are up, but the domain cannot take all of the dashboard; what is missing is said above" ;;

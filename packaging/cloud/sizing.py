@@ -20,6 +20,7 @@ DOMAINS = (
     ("t3.small.search", 1, 100), ("t3.medium.search", 1, 200), ("m7g.medium.search", 2, 400), ("m7g.large.search", 2, 800),
     ("m7g.large.search", 4, 800), ("m7g.large.search", 6, 800),
 )  # fmt: skip
+SHARD_GIB = 30
 SMALL_SENSORS = 50  # More than these want more than a burst of CPU now and then.
 
 
@@ -65,6 +66,13 @@ def domain(fleet: Fleet) -> dict[str, str]:
         f"an index of {fleet.index_bytes() / GIB:,.0f} GiB is more than a domain of this template holds: index less (fewer --hours, or "
         "opensearch/setup.sh --retention-days), or name a domain of your own (deploy.sh --endpoint)"
     )
+
+
+def index_shards(nodes: int, volume_gib: int) -> int:
+    """Of a month's index of readings, on a domain that is as full as it may become. An index that rolled over by its size instead
+    would hold a reading twice that came twice, before and after."""
+    month = volume_gib * nodes / (1 if nodes == 1 else 2) * (1 - FREE_PART) / (READING_DAYS / 30)
+    return max(1, math.ceil(month / SHARD_GIB))
 
 
 def budget(dollars: float) -> str:

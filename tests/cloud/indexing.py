@@ -25,7 +25,7 @@ def node(opensearch):
     """With the index templates of the domain."""
     opensearch.clear()
     for template in sorted((ROOT / "packaging" / "cloud" / "opensearch" / "templates").glob("*.json")):
-        opensearch.put(f"_index_template/{template.stem}", json.loads(template.read_text().replace("@REPLICAS@", "0")))
+        opensearch.put(f"_index_template/{template.stem}", json.loads(template.read_text().replace("@REPLICAS@", "0").replace("@SHARDS@", "1")))
     yield opensearch
     opensearch.clear()
 

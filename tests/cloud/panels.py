@@ -88,5 +88,5 @@ class Panel:
 def put_templates(node: Any) -> None:
     """The index templates, as setup.sh fills them for one node."""
     for name in ("hr-readings", "hr-minutes"):
-        text = (FOLDER / "templates" / f"{name}.json").read_text().replace("@REPLICAS@", "0")
+        text = (FOLDER / "templates" / f"{name}.json").read_text().replace("@REPLICAS@", "0").replace("@SHARDS@", "1")
         node.put(f"_index_template/{name}", json.loads(text))

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -132,3 +133,19 @@ def test_deploy_makes_what_the_estimate_priced(server):
     assert f"for --sensors 8000: ShardCount={shards}" in run.stdout
     wrong = server.script("deploy.sh", "--no-live", "--hours", "8")
     assert wrong.returncode == 2 and "--sensors" in wrong.stderr
+
+
+def test_a_months_index_has_shards_that_lucene_can_count():
+    sys.path.insert(0, str(aws.CLOUD))
+    import sizing
+
+    assert sizing.index_shards(1, 10) == 1
+    for sensors in (1, 60, 500, 2000):
+        try:
+            made = sizing.domain(fleet := sizing.Fleet(sensors, hours=12))
+        except sizing.TooLarge:
+            continue
+        shards = sizing.index_shards(int(made["NodeCount"]), int(made["VolumeGiB"]))
+        month = fleet.per_second() * 3600 * 12 * 31
+        assert month / shards < 2**31 / 1.5 and month * 74 / shards < 50e9, sensors
+    assert sizing.index_shards(6, 800) == 4

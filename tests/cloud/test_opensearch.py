@@ -58,7 +58,7 @@ def test_a_second_run_leaves_one_of_each(opensearch, domain):
 
 
 def test_what_is_given_reaches_what_is_made(opensearch, domain):
-    run = setup(domain.url, *PLUGINLESS, "--retention-days", "30", "--minutes-retention-days", "90", "--nodes", "2")
+    run = setup(domain.url, *PLUGINLESS, "--retention-days", "30", "--minutes-retention-days", "90", "--nodes", "2", "--shards", "3")
     assert run.returncode == 0, run.stderr
     ages = {name: policy["policy"]["states"][0]["transitions"][0]["conditions"]["min_index_age"]
             for name, policy in domain.stored["policies"].items()}
@@ -66,6 +66,7 @@ def test_what_is_given_reaches_what_is_made(opensearch, domain):
     assert domain.stored["channels"]["hr-alerts"]["sns"] == {"topic_arn": TOPIC, "role_arn": ALERT}
     made = opensearch.get("_index_template/hr-readings")["index_templates"][0]["index_template"]
     assert made["template"]["settings"]["index"]["number_of_replicas"] == "1"
+    assert made["template"]["settings"]["index"]["number_of_shards"] == "3"
     assert "@" not in "".join(json.dumps(kept) for kind, kept in domain.stored.items() if kind != "objects")
 
 

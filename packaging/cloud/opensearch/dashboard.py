@@ -32,7 +32,7 @@ def spec(panel: str) -> Saved:
 
 def fields(template: str) -> dict[str, Saved]:
     """The fields that a template declares, by their names."""
-    text = (HERE / "templates" / f"{template}.json").read_text().replace("@REPLICAS@", "0")
+    text = (HERE / "templates" / f"{template}.json").read_text().replace("@REPLICAS@", "0").replace("@SHARDS@", "1")
     return json.loads(text)["template"]["mappings"]["properties"]
 
 

@@ -8,6 +8,8 @@
 #   --retention-days N            how long readings stay; 400 if not given
 #   --minutes-retention-days N    how long minutes stay; 1100 if not given
 #   --nodes N                     of the domain: with more than one, each index is there twice
+#   --shards N                    of each month's index of readings, from the next month on; 1 if not given. A shard holds
+#                                 2,147,483,519 documents, which 800 sensors have in a month, and works well up to 50 GB
 #   --no-retention, --no-roles, --no-alerts, --no-dashboards
 #                                 leaves that out: for an OpenSearch that has it not. Without these, what an OpenSearch
 #                                 has not is told, and the script ends with 3
@@ -25,14 +27,14 @@ REQUEST_S_MAX=60
 LEFT_OUT=3 # The exit code if something is missing that was not left out on purpose.
 DAYS_OF_A_MONTH=31
 
-endpoint='' indexer_role='' topic='' alert_role='' retention_days=400 minutes_retention_days=1100 nodes=1
+endpoint='' indexer_role='' topic='' alert_role='' retention_days=400 minutes_retention_days=1100 nodes=1 shards=1
 roles=yes alerts=yes dashboards=yes retention=yes
 missing=()
 
 read_arguments() {
     while [ $# -gt 0 ]; do
         case $1 in
-            --indexer-role | --topic | --alert-role | --retention-days | --minutes-retention-days | --nodes)
+            --indexer-role | --topic | --alert-role | --retention-days | --minutes-retention-days | --nodes | --shards)
                 value_of "$@"
                 local name=${1#--}
                 printf -v "${name//-/_}" %s "$2"
@@ -69,7 +71,7 @@ check_arguments() {
             usage "--topic takes a topic's ARN, or say --no-alerts: \"$topic\""
         [[ $alert_role =~ $role ]] || usage "--alert-role takes a role's ARN, or say --no-alerts: \"$alert_role\""
     fi
-    for name in retention_days minutes_retention_days nodes; do
+    for name in retention_days minutes_retention_days nodes shards; do
         [[ ${!name} =~ ^[1-9][0-9]{0,4}$ ]] || usage "--${name//_/-} takes a number from 1: \"${!name}\""
     done
 }
@@ -89,7 +91,7 @@ write_curl_config() {
 # filled FILE: with this run's values; prints where it is.
 filled() {
     local out=$WORK/${1//\//-}
-    sed -e "s|@REPLICAS@|$((nodes > 1))|" -e "s|@TOPIC@|$topic|" -e "s|@ALERT_ROLE@|$alert_role|" -e "s|@INDEXER_ROLE@|$indexer_role|" \
+    sed -e "s|@REPLICAS@|$((nodes > 1))|" -e "s|@SHARDS@|$shards|" -e "s|@TOPIC@|$topic|" -e "s|@ALERT_ROLE@|$alert_role|" -e "s|@INDEXER_ROLE@|$indexer_role|" \
         -e "s|@RETENTION_DAYS@|$retention_days|" -e "s|@RETENTION_DAYS_AND_A_MONTH@|$((retention_days + DAYS_OF_A_MONTH))|" \
         -e "s|@MINUTES_RETENTION_DAYS@|$minutes_retention_days|" \
         -e "s|@MINUTES_RETENTION_DAYS_AND_A_MONTH@|$((minutes_retention_days + DAYS_OF_A_MONTH))|" "$here/$1" >"$out"
