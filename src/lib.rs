@@ -21,6 +21,8 @@
 //! The modules, by name, the pure ones first. Without the feature `daemon` only those that touch
 //! nothing are here; the cloud side uses them.
 
+#![warn(unreachable_pub)]
+
 pub mod backoff;
 pub mod clock;
 pub mod heart_rate;

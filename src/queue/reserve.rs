@@ -21,7 +21,7 @@ const INODES_MIN: u64 = FILES as u64;
 
 /// Makes the reserve of the store in `folder`, as far as it is not there, unless that would leave less than
 /// `headroom` bytes to others.
-pub fn make(folder: &Path, headroom: u64) -> io::Result<()> {
+pub(super) fn make(folder: &Path, headroom: u64) -> io::Result<()> {
     let missing: Vec<PathBuf> = places(folder).filter(|place| !place.exists()).collect();
     let stat = statvfs(folder)?;
     if missing.is_empty() || free_bytes(&stat) < headroom.saturating_add(SPACE_MIN) || lacks_inodes(&stat) {
@@ -42,7 +42,7 @@ pub fn make(folder: &Path, headroom: u64) -> io::Result<()> {
 }
 
 /// Gives up the reserve of the store in `folder`; returns whether there was one.
-pub fn give_up(folder: &Path) -> io::Result<bool> {
+pub(super) fn give_up(folder: &Path) -> io::Result<bool> {
     let mut there = false;
     for place in places(folder).filter(|place| place.exists()) {
         std::fs::remove_file(place)?;
@@ -52,7 +52,7 @@ pub fn give_up(folder: &Path) -> io::Result<bool> {
 }
 
 /// Whether the disk of `folder` is too full to open a store on it.
-pub fn is_needed(folder: &Path) -> io::Result<bool> {
+pub(super) fn is_needed(folder: &Path) -> io::Result<bool> {
     let stat = statvfs(folder)?;
     Ok(free_bytes(&stat) < SPACE_MIN || lacks_inodes(&stat))
 }

@@ -30,7 +30,7 @@ const DESCRIBED_MARK: &str = "hr-gatewayd.described";
 const DAMAGED_MARK: &str = "hr-gatewayd.damaged";
 
 /// An ordered map of bytes with atomic batches.
-pub struct Store {
+pub(super) struct Store {
     db: ::sled::Db,
     file: File,
     /// After the others: nobody else opens it before they are closed.
@@ -38,20 +38,20 @@ pub struct Store {
 }
 
 /// A value as the store hands it out, without copying.
-pub type Value = ::sled::IVec;
+pub(super) type Value = ::sled::IVec;
 
 /// Writes that happen together or not at all: `None` removes.
 #[derive(Default)]
-pub struct Writes(::sled::Batch);
+pub(super) struct Writes(::sled::Batch);
 
 impl Writes {
     /// Sets `key`, whatever was there.
-    pub fn insert(&mut self, key: impl AsRef<[u8]>, value: Vec<u8>) {
+    pub(super) fn insert(&mut self, key: impl AsRef<[u8]>, value: Vec<u8>) {
         self.0.insert(key.as_ref(), value);
     }
 
     /// Removes `key`, if it is there.
-    pub fn remove(&mut self, key: impl AsRef<[u8]>) {
+    pub(super) fn remove(&mut self, key: impl AsRef<[u8]>) {
         self.0.remove(key.as_ref());
     }
 }
@@ -61,7 +61,7 @@ impl Store {
     /// is returned, and a new one begins: see [`is_damaged`]. As damaged counts also one that was
     /// [described](Self::describe) and has no `description` any more: sled takes a file of zeros for a
     /// new one.
-    pub fn open(
+    pub(super) fn open(
         mut folder: Folder,
         description: &[u8],
         is_whole: impl FnOnce(&Path) -> Result<bool, QueueError>,
@@ -93,14 +93,14 @@ impl Store {
     }
 
     /// Opens the store in `folder` as it is: creates nothing and moves nothing aside.
-    pub fn open_existing(folder: Folder) -> Result<Self, QueueError> {
+    pub(super) fn open_existing(folder: Folder) -> Result<Self, QueueError> {
         let file = File::open(folder.path().join(STORE)).map_err(storage("find its store"))?;
         let db = open_db(folder.path()).map_err(|error| refusal(folder.path(), error))?;
         Ok(Self { db, file, folder })
     }
 
     /// Notes outside the store that it has a description from now on, and its format.
-    pub fn describe(&self, format: u8) -> Result<(), QueueError> {
+    pub(super) fn describe(&self, format: u8) -> Result<(), QueueError> {
         let noted = std::fs::read_to_string(self.folder.path().join(DESCRIBED_MARK));
         if noted.is_ok_and(|noted| noted.trim() == format.to_string()) {
             return Ok(());
@@ -115,13 +115,13 @@ impl Store {
     }
 
     /// The value at `key`.
-    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, QueueError> {
+    pub(super) fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, QueueError> {
         self.db.get(key).map_err(|error| self.failure("read", error))
     }
 
     /// The entries in a range of keys, in order. sled's way back is not offered: it carries a constant
     /// of a megabyte into the program.
-    pub fn range<K: AsRef<[u8]>>(
+    pub(super) fn range<K: AsRef<[u8]>>(
         &self,
         range: impl RangeBounds<K>,
     ) -> impl Iterator<Item = Result<(Value, Value), QueueError>> {
@@ -129,13 +129,13 @@ impl Store {
     }
 
     /// Applies all of `writes` atomically. Not durable until [`sync`](Self::sync).
-    pub fn apply(&self, writes: Writes) -> Result<(), QueueError> {
+    pub(super) fn apply(&self, writes: Writes) -> Result<(), QueueError> {
         self.db.apply_batch(writes.0).map_err(|error| self.failure("write", error))
     }
 
     /// Makes everything applied so far survive a power cut.
     #[expect(clippy::disallowed_methods, reason = "the one place that adds the fdatasync it lacks")]
-    pub fn sync(&self) -> Result<(), QueueError> {
+    pub(super) fn sync(&self) -> Result<(), QueueError> {
         self.db.flush().map_err(storage("write out"))?;
         if fault::injected("no-second-sync") {
             return Ok(());
@@ -156,7 +156,7 @@ impl Store {
 
     /// Bytes free to us on the file system that holds the store. An error if it is read-only: it can
     /// become so under open files, and ext4's fdatasync then returns at once and without one.
-    pub fn free_bytes(&self) -> Result<u64, QueueError> {
+    pub(super) fn free_bytes(&self) -> Result<u64, QueueError> {
         let stat = rustix::fs::statvfs(self.folder.path()).map_err(storage("ask for free disk space"))?;
         if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Err(storage("write to its disk")("the file system is read-only"));
@@ -165,7 +165,7 @@ impl Store {
     }
 
     /// Has the next [`open`](Self::open) set this store aside.
-    pub fn mark_damaged(&self) -> Result<(), QueueError> {
+    pub(super) fn mark_damaged(&self) -> Result<(), QueueError> {
         File::create(self.folder.path().join(DAMAGED_MARK))
             .and_then(|mark| mark.sync_all())
             .map_err(storage("mark itself as damaged"))
@@ -195,7 +195,7 @@ fn is_in_use(error: &io::Error) -> bool {
 /// Whether the store at `path` must not be opened: it was [marked](Store::mark_damaged), or sled would take
 /// damage inside its log for the log's end, and write over what follows. `is_whole` looks closely at one that
 /// has a hole where a power cut may have left it.
-pub fn is_damaged(
+pub(super) fn is_damaged(
     path: &Path,
     is_whole: impl FnOnce(&Path) -> Result<bool, QueueError>,
 ) -> Result<bool, QueueError> {
@@ -290,7 +290,7 @@ fn hide(path: &Path, spare: fn(&str) -> bool) -> Result<Vec<(PathBuf, PathBuf)>,
 }
 
 /// Turns an error of the store into the queue's, naming the operation.
-pub fn storage<E>(operation: &'static str) -> impl FnOnce(E) -> QueueError
+pub(super) fn storage<E>(operation: &'static str) -> impl FnOnce(E) -> QueueError
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {

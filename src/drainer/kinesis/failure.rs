@@ -23,10 +23,10 @@ use crate::drainer::settle::{CallError, ErrorClass, HELPER_FAILED, classify, fai
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The code of a call that ran out of time while a credential helper went on.
-pub const CREDENTIALS_PENDING: &str = "CredentialsPending";
+pub(super) const CREDENTIALS_PENDING: &str = "CredentialsPending";
 
 /// What `error` comes to.
-pub fn call_error(error: &SdkError<PutRecordsError>, identity: &Identity) -> CallError {
+pub(super) fn call_error(error: &SdkError<PutRecordsError>, identity: &Identity) -> CallError {
     match error {
         SdkError::ServiceError(refusal) => match refusal.err().code() {
             Some(code) => CallError {
@@ -52,7 +52,7 @@ fn not_kinesis(answer: &HttpResponse) -> CallError {
 }
 
 /// A 200 that names no verdict, though there were records.
-pub fn empty_answer() -> CallError {
+pub(super) fn empty_answer() -> CallError {
     let (class, code) = untyped(200);
     CallError { class, code: code.into(), message: "status 200 without a word on any record".into() }
 }
@@ -142,6 +142,6 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 }
 
 /// The cause at the bottom: the SDK's outer errors say no more than "dispatch failure".
-pub fn innermost(error: &(dyn Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     chain(error).last().map_or_else(String::new, ToString::to_string)
 }

@@ -30,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum HelperError {
+pub(super) enum HelperError {
     /// It ran too long.
     #[error("the credential helper `{program}` did not answer within {limit:?} and was killed")]
     Killed {
@@ -58,7 +58,7 @@ pub enum HelperError {
 }
 
 /// A helper that runs. Dropping it kills it.
-pub struct Helper {
+pub(super) struct Helper {
     group: Arc<Group>,
     answer: oneshot::Receiver<Result<Vec<u8>, HelperError>>,
     program: String,
@@ -66,7 +66,7 @@ pub struct Helper {
 
 impl Helper {
     /// Starts `command` by the shell, as the SDK does, for at most `limit`.
-    pub fn start(command: &str, limit: Duration) -> Result<Self, HelperError> {
+    pub(super) fn start(command: &str, limit: Duration) -> Result<Self, HelperError> {
         let program = program(command);
         let failed =
             |error: io::Error| HelperError::Failed { program: program.clone(), what: error.to_string() };
@@ -99,7 +99,7 @@ impl Helper {
     }
 
     /// What it wrote to its standard output, once it has ended well.
-    pub async fn answer(mut self) -> Result<Vec<u8>, HelperError> {
+    pub(super) async fn answer(mut self) -> Result<Vec<u8>, HelperError> {
         match (&mut self.answer).await {
             Ok(answer) => answer,
             Err(_) => {
@@ -116,7 +116,7 @@ impl Drop for Helper {
 }
 
 /// The first word of a command, without its folder.
-pub fn program(command: &str) -> String {
+pub(super) fn program(command: &str) -> String {
     let word = match command.trim_start().strip_prefix('"') {
         Some(quoted) => quoted.split('"').next(),
         None => command.split_whitespace().next(),

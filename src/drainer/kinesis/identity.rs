@@ -37,7 +37,7 @@ const RENEW_PAUSE: Duration = Duration::from_secs(30);
 
 /// What credentials are loaded with.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub(super) struct Source {
     /// The way to those who give them out.
     pub network: Network,
     /// For STS.
@@ -50,7 +50,7 @@ pub struct Source {
 
 /// Where each call's identity comes from; clones are one.
 #[derive(Clone)]
-pub struct Identity(Arc<Inner>);
+pub(super) struct Identity(Arc<Inner>);
 
 struct Inner {
     state: Mutex<State>,
@@ -95,33 +95,33 @@ impl From<LoadError> for CredentialsError {
 
 impl Identity {
     /// Nothing is loaded yet, and nothing can be before [`set_source`](Self::set_source).
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Inner { state: Mutex::default(), watch: Arc::default() }))
     }
 
     /// Loads go by `source` from now on. What is held, or being loaded, stays.
-    pub fn set_source(&self, source: Source) {
+    pub(super) fn set_source(&self, source: Source) {
         self.state().source = Some(source);
     }
 
     /// The service does not take what is held: the next call waits for another.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.state().held = None;
     }
 
     /// The helper that calls wait for, and for how long.
-    pub fn unanswered(&self) -> Option<(String, Duration)> {
+    pub(super) fn unanswered(&self) -> Option<(String, Duration)> {
         let waited_for = !self.state().held.as_ref().is_some_and(|held| held.is_valid(SystemTime::now()));
         waited_for.then(|| self.0.watch.unanswered())?
     }
 
     /// For how long the helper has failed.
-    pub fn helper_failing_for(&self) -> Duration {
+    pub(super) fn helper_failing_for(&self) -> Duration {
         self.0.watch.failing_for()
     }
 
     /// When the certificate ends that its helper identifies the gateway by, seconds since 1970, if there is one.
-    pub fn ends_at_s(&self) -> Option<i64> {
+    pub(super) fn ends_at_s(&self) -> Option<i64> {
         self.0.watch.certificate_ends_at_s()
     }
 

@@ -33,7 +33,7 @@ const SOURCE: &str = "hr-gatewayd-helper";
 
 /// The helper that keys come from, as the log and the errors tell of it.
 #[derive(Debug, Default)]
-pub struct HelperWatch {
+pub(super) struct HelperWatch {
     asked: Mutex<Option<(String, Instant)>>,
     /// That it was killed has been said since it last answered.
     told: Mutex<bool>,
@@ -45,7 +45,7 @@ pub struct HelperWatch {
 
 impl HelperWatch {
     /// The helper that has not answered yet, and for how long.
-    pub fn unanswered(&self) -> Option<(String, Duration)> {
+    pub(super) fn unanswered(&self) -> Option<(String, Duration)> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.as_ref().map(|(program, since)| (program.clone(), since.elapsed()))
     }
@@ -55,13 +55,13 @@ impl HelperWatch {
     }
 
     /// For how long it has failed.
-    pub fn failing_for(&self) -> Duration {
+    pub(super) fn failing_for(&self) -> Duration {
         let since = self.failing_since.lock().unwrap_or_else(PoisonError::into_inner);
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// When its certificate ends, seconds since 1970, if it names one.
-    pub fn certificate_ends_at_s(&self) -> Option<i64> {
+    pub(super) fn certificate_ends_at_s(&self) -> Option<i64> {
         self.certificate.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
@@ -104,7 +104,7 @@ impl HelperWatch {
 }
 
 /// The files the SDK looks into by itself, and those of the package where nothing else is named.
-pub fn files() -> EnvConfigFiles {
+pub(super) fn files() -> EnvConfigFiles {
     listed_files().build()
 }
 
@@ -119,7 +119,7 @@ fn listed_files() -> Builder {
 
 /// The provider for `profile`, or for the one that the environment selects. Its helper, if it has one,
 /// may take up to `limit`.
-pub async fn provider(
+pub(super) async fn provider(
     config: &ProviderConfig,
     profile: Option<&str>,
     limit: Duration,

@@ -17,7 +17,7 @@ const POLYNOMIAL: u32 = 0xEDB8_8320;
 /// Whether one flipped bit would make a message of segment `number`, in whose bytes `segment` it begins at `at`.
 /// Not if that bit stands in a sector of which nothing was written: the end of a torn message, of which a
 /// single bit is missing.
-pub fn message_lacks_one_bit(segment: &[u8], at: usize, number: u64) -> bool {
+pub(super) fn message_lacks_one_bit(segment: &[u8], at: usize, number: u64) -> bool {
     let bytes = segment.get(at..).unwrap_or_default();
     let lacking = body_bit(bytes, number).or_else(|| header_bit(bytes, number));
     lacking.is_some_and(|place| {
@@ -28,7 +28,7 @@ pub fn message_lacks_one_bit(segment: &[u8], at: usize, number: u64) -> bool {
 }
 
 /// Whether one flipped bit would make a segment's header of the beginning of `segment`.
-pub fn segment_header_lacks_one_bit(segment: &[u8]) -> bool {
+pub(super) fn segment_header_lacks_one_bit(segment: &[u8]) -> bool {
     let Some(header) = segment.first_chunk::<SEGMENT_HEADER_BYTES>() else { return false };
     (0..8 * SEGMENT_HEADER_BYTES).any(|bit| {
         let mut mended = *header;

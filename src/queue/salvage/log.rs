@@ -10,9 +10,9 @@
 //! message is looked for byte by byte.
 
 /// sled's default, which the queue does not change.
-pub const SEGMENT_BYTES: u64 = 512 * 1024;
+pub(super) const SEGMENT_BYTES: u64 = 512 * 1024;
 /// Checksum (4), log sequence number (8), stable log sequence number (8).
-pub const SEGMENT_HEADER_BYTES: usize = 20;
+pub(super) const SEGMENT_HEADER_BYTES: usize = 20;
 /// Closer than this to a segment's end sled begins no message.
 const MESSAGE_HEADER_BYTES_MAX: usize = 32;
 /// Checksum and kind: what stands before the varints of a message's header.
@@ -25,7 +25,7 @@ const BODY_BYTES_MAX: usize = SEGMENT_BYTES as usize / 4;
 const RESYNC_BYTES_MAX: usize = 512 * SEGMENT_BYTES as usize;
 
 /// A header that is intact.
-pub struct SegmentHeader {
+pub(super) struct SegmentHeader {
     /// Which part of the log the segment holds.
     pub number: u64,
     /// Up to where the log was written out when the segment was begun.
@@ -33,7 +33,7 @@ pub struct SegmentHeader {
 }
 
 /// Reads a segment's header, if its checksum holds.
-pub fn segment_header(segment: &[u8]) -> Option<SegmentHeader> {
+pub(super) fn segment_header(segment: &[u8]) -> Option<SegmentHeader> {
     let header: &[u8; SEGMENT_HEADER_BYTES] = segment.first_chunk()?;
     let field =
         |at: usize| i64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes")) ^ i64::MAX;
@@ -48,7 +48,7 @@ pub fn segment_header(segment: &[u8]) -> Option<SegmentHeader> {
 
 /// What a message is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Given up while it was written; to be passed over.
     Canceled,
     /// Fills a segment's end.
@@ -87,7 +87,7 @@ impl Kind {
 }
 
 /// A message's header, whose checksum need not hold.
-pub struct MessageHeader {
+pub(super) struct MessageHeader {
     /// The checksum that is written there.
     pub stored_crc: u32,
     kind: Kind,
@@ -101,7 +101,7 @@ pub struct MessageHeader {
 
 impl MessageHeader {
     /// Reads a header at the beginning of `bytes`, if they can be one of a message that ends in them.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let kind = Kind::of(*bytes.get(4)?)?;
         let stored_crc = u32::from_le_bytes(*bytes.first_chunk()?);
         let mut rest = Reader(&bytes[MESSAGE_HEADER_FIXED_BYTES..]);
@@ -112,12 +112,12 @@ impl MessageHeader {
     }
 
     /// The number of the segment that the message belongs to.
-    pub fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.number
     }
 
     /// The checksum that its bytes, from the message's first on, have.
-    pub fn actual_crc(&self, bytes: &[u8]) -> u32 {
+    pub(super) fn actual_crc(&self, bytes: &[u8]) -> u32 {
         let (header, body) = bytes.split_at(self.header_bytes);
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&body[..self.body_bytes]);
@@ -127,7 +127,7 @@ impl MessageHeader {
 }
 
 /// An intact message.
-pub struct Frame<'a> {
+pub(super) struct Frame<'a> {
     /// Where in its segment it begins.
     pub at: usize,
     /// Where in its segment its body begins.
@@ -143,7 +143,7 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Where in its segment the next message begins.
-    pub fn end(&self) -> usize {
+    pub(super) fn end(&self) -> usize {
         self.body_at + self.body.len()
     }
 
@@ -164,7 +164,7 @@ impl<'a> Frame<'a> {
 }
 
 /// A stretch of a segment.
-pub enum Piece<'a> {
+pub(super) enum Piece<'a> {
     /// An intact message.
     Frame(Frame<'a>),
     /// Bytes that are none, before an intact message at `to`.
@@ -182,7 +182,7 @@ pub enum Piece<'a> {
 }
 
 /// Takes a segment's messages apart, passing over bad bytes.
-pub struct Pieces<'a> {
+pub(super) struct Pieces<'a> {
     segment: &'a [u8],
     number: u64,
     at: usize,
@@ -193,7 +193,7 @@ pub struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     /// The messages of segment `number` in `segment`, which a cut file may have shortened.
-    pub fn of(segment: &'a [u8], number: u64) -> Self {
+    pub(super) fn of(segment: &'a [u8], number: u64) -> Self {
         Self { segment, number, at: SEGMENT_HEADER_BYTES, tried: 0, found: None, done: false }
     }
 
@@ -228,7 +228,7 @@ impl<'a> Iterator for Pieces<'a> {
 }
 
 /// The number of a segment whose header is lost, from its first intact message.
-pub fn number_by_messages(segment: &[u8]) -> Option<u64> {
+pub(super) fn number_by_messages(segment: &[u8]) -> Option<u64> {
     find(segment, SEGMENT_HEADER_BYTES, None, &mut 0).map(|frame| frame.number)
 }
 
@@ -239,23 +239,23 @@ fn find<'a>(segment: &'a [u8], from: usize, number: Option<u64>, tried: &mut usi
 }
 
 /// sled's encodings, read off the front of some bytes. `None` when they end too early.
-pub struct Reader<'a>(pub &'a [u8]);
+pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
     /// The next `count` bytes.
-    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
     /// One byte.
-    pub fn byte(&mut self) -> Option<u8> {
+    pub(super) fn byte(&mut self) -> Option<u8> {
         self.take(1).map(|bytes| bytes[0])
     }
 
     /// A number of variable length.
-    pub fn varint(&mut self) -> Option<u64> {
+    pub(super) fn varint(&mut self) -> Option<u64> {
         match self.byte()? {
             small @ 0..=240 => Some(u64::from(small)),
             high @ 241..=248 => Some(240 + 256 * (u64::from(high) - 241) + u64::from(self.byte()?)),
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes preceded by their number.
-    pub fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let count = usize::try_from(self.varint()?).ok()?;
         self.take(count)
     }

@@ -4,7 +4,7 @@ use super::log::Reader;
 
 /// Keys from `lo` on and before `hi`; an empty `hi` is no end.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KeyRange {
+pub(super) struct KeyRange {
     /// The first key that belongs here.
     pub lo: Box<[u8]>,
     /// The first that does not.
@@ -13,19 +13,19 @@ pub struct KeyRange {
 
 impl KeyRange {
     /// Whether `key` belongs here.
-    pub fn contains(&self, key: &[u8]) -> bool {
+    pub(super) fn contains(&self, key: &[u8]) -> bool {
         *self.lo <= *key && (self.hi.is_empty() || *key < *self.hi)
     }
 
     /// What sled leaves out of the keys of a page with this range: what its two ends have in common.
-    pub fn prefix(&self) -> &[u8] {
+    pub(super) fn prefix(&self) -> &[u8] {
         let same = self.lo.iter().zip(&*self.hi).take_while(|(a, b)| a == b).count();
         &self.lo[..same.min(usize::from(u8::MAX))]
     }
 }
 
 /// A page, whole.
-pub struct Node<'a> {
+pub(super) struct Node<'a> {
     /// The keys it answers for.
     pub range: KeyRange,
     /// The page to its right.
@@ -39,7 +39,7 @@ pub struct Node<'a> {
 }
 
 /// What a page holds, its keys without the prefix.
-pub enum Data<'a> {
+pub(super) enum Data<'a> {
     /// Entries.
     Leaf(Vec<(&'a [u8], &'a [u8])>),
     /// The pages below: the first key of each, and its id.
@@ -48,7 +48,7 @@ pub enum Data<'a> {
 
 impl<'a> Node<'a> {
     /// Reads the body of a [`Node`](super::log::Kind::Node) message.
-    pub fn read(body: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(body);
         let next = Some(reader.varint()?).filter(|&pid| pid != 0);
         let merging_child = Some(reader.varint()?).filter(|&pid| pid != 0);
@@ -73,7 +73,7 @@ impl<'a> Node<'a> {
 }
 
 /// A change to a page.
-pub enum Link<'a> {
+pub(super) enum Link<'a> {
     /// To an entry of a leaf, its key without the leaf's prefix; without a value it is removed.
     Entry(&'a [u8], Option<&'a [u8]>),
     /// This page below is about to be merged into the one to its left.
@@ -86,7 +86,7 @@ pub enum Link<'a> {
 
 impl<'a> Link<'a> {
     /// Reads the body of a [`Link`](super::log::Kind::Link) message.
-    pub fn read(body: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(body);
         Some(match reader.byte()? {
             0 => Self::Entry(reader.bytes()?, Some(reader.bytes()?)),

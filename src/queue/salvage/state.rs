@@ -15,7 +15,7 @@ use super::page::{Data, KeyRange, Link, Node};
 
 /// Where in the file a value stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub(super) struct Place {
     /// Its first byte.
     pub at: u64,
     /// How many.
@@ -53,7 +53,7 @@ struct Waiting {
 
 /// The replay of a log.
 #[derive(Default)]
-pub struct Replay {
+pub(super) struct Replay {
     pages: HashMap<u64, Page>,
     entries: BTreeMap<Box<[u8]>, Place>,
     waiting: HashMap<u64, Vec<Waiting>>,
@@ -63,18 +63,18 @@ pub struct Replay {
 
 impl Replay {
     /// A replay that takes no notice of these pages.
-    pub fn without(passed_over: BTreeSet<u64>) -> Self {
+    pub(super) fn without(passed_over: BTreeSet<u64>) -> Self {
         Self { passed_over, ..Self::default() }
     }
 
     /// Messages before `lsn` could not be read.
-    pub fn missing(&mut self, lsn: u64) {
+    pub(super) fn missing(&mut self, lsn: u64) {
         self.missing_at = Some(lsn);
     }
 
     /// Takes the next message in, which stands at `lsn` of the log; its segment begins at byte
     /// `segment_at` of the file. `false` if it makes no sense, for all its checksum.
-    pub fn take_in(&mut self, frame: &Frame, lsn: u64, segment_at: u64) -> bool {
+    pub(super) fn take_in(&mut self, frame: &Frame, lsn: u64, segment_at: u64) -> bool {
         if self.passed_over.contains(&frame.pid) {
             return true;
         }
@@ -160,7 +160,7 @@ impl Replay {
     }
 
     /// Leaves that nothing leads to: a split that a crash cut short made them, and what they hold is old.
-    pub fn orphans(&self) -> BTreeSet<u64> {
+    pub(super) fn orphans(&self) -> BTreeSet<u64> {
         let led_to: BTreeSet<u64> = self
             .pages
             .values()
@@ -176,7 +176,7 @@ impl Replay {
 
     /// Whether each page that another leads to is there and begins where that one says: in a whole store
     /// they do, at any moment.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         let orphans = self.orphans();
         let begins = |pid: u64, lo: &[u8]| self.pages.get(&pid).is_some_and(|page| *page.range.lo == *lo);
         self.pages.iter().filter(|(pid, _)| !orphans.contains(pid)).all(|(_, page)| {
@@ -187,7 +187,7 @@ impl Replay {
 
     /// The keys, each with the place of its value, and how many links fit into no page. `is_key` tells
     /// whether a key has the form of one; asked of those that had to be guessed.
-    pub fn finish(mut self, is_key: impl Fn(&[u8]) -> bool) -> (BTreeMap<Box<[u8]>, Place>, u64) {
+    pub(super) fn finish(mut self, is_key: impl Fn(&[u8]) -> bool) -> (BTreeMap<Box<[u8]>, Place>, u64) {
         let mut told: Vec<(u64, u64, &KeyRange)> = self
             .pages
             .values()

@@ -24,7 +24,7 @@ use crate::fault;
 
 /// More than the queue writes between two syncs, of which there is one at least every eight removals: larger
 /// hides damage near the log's end, smaller takes a power cut for damage.
-pub const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
+pub(super) const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
 /// What the kernel reads at once from a file, and fails to.
 const PAGE_BYTES: u64 = 4096;
 /// Bad places that are looked at for a single flipped bit: each costs up to some hundred checksums.
@@ -32,7 +32,7 @@ const FLIPS_SOUGHT_MAX: usize = 64;
 
 /// A segment of the file, and which part of the log it holds.
 #[derive(Clone, Copy)]
-pub struct Segment {
+pub(super) struct Segment {
     /// Its log sequence number divided by its size.
     pub number: u64,
     /// Where in the file it begins.
@@ -44,18 +44,18 @@ pub struct Segment {
 
 impl Segment {
     /// The log sequence number of a place in it.
-    pub fn lsn(&self, place: usize) -> u64 {
+    pub(super) fn lsn(&self, place: usize) -> u64 {
         self.number * SEGMENT_BYTES + place as u64
     }
 
     /// Reads it; shorter where the file ends.
-    pub fn read(&self, file: &File) -> io::Result<Vec<u8>> {
+    pub(super) fn read(&self, file: &File) -> io::Result<Vec<u8>> {
         read_segment(file, self.at)
     }
 }
 
 /// What a look at the whole log, or at its newer part, tells.
-pub struct Survey {
+pub(super) struct Survey {
     /// In the log's order.
     pub segments: Vec<Segment>,
     /// Messages from this log sequence number on were written by nobody who could tell of it: the log's
@@ -71,12 +71,12 @@ pub struct Survey {
 
 impl Survey {
     /// Looks at all segments of `file`; `snapshot` is the log sequence number from which on sled will.
-    pub fn of(file: &File, snapshot: u64) -> io::Result<Self> {
+    pub(super) fn of(file: &File, snapshot: u64) -> io::Result<Self> {
         Self::from_number(0, file, snapshot)
     }
 
     /// Looks at what sled will.
-    pub fn of_what_sled_reads(file: &File, snapshot: u64) -> io::Result<Self> {
+    pub(super) fn of_what_sled_reads(file: &File, snapshot: u64) -> io::Result<Self> {
         Self::from_number(snapshot / SEGMENT_BYTES, file, snapshot)
     }
 
