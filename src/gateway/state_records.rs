@@ -7,11 +7,8 @@ use tokio::time::sleep;
 use crate::config::Config;
 use crate::overview::Looker;
 use crate::queue::QueueError;
-use crate::queue::capacity::{Admission, Capacity};
+use crate::queue::capacity::Capacity;
 use crate::reading::{Body, Content, GatewayState, Observation, SensorId};
-
-/// So many more items must have room: a state record never takes a reading's place.
-const ROOM: u64 = 1_000;
 
 /// Appends the records.
 pub(super) struct StateRecords {
@@ -29,18 +26,23 @@ impl StateRecords {
 
     /// Appends until it is aborted, or the queue fails.
     pub(super) async fn run(self) -> Result<(), QueueError> {
+        // Ids of this run are of an epoch of their own, and so is the session.
+        let mut starts_session = true;
         loop {
             sleep(self.every).await;
-            self.record().await?;
+            if self.record(starts_session).await? {
+                starts_session = false;
+            }
         }
     }
 
-    async fn record(&self) -> Result<(), QueueError> {
+    /// Whether there was room for one.
+    async fn record(&self, starts_session: bool) -> Result<bool, QueueError> {
         let overview = self.looker.look().await?;
         let queue = &overview.queue;
         let free = overview.disk_free_bytes.unwrap_or_default();
-        if queue.is_full || self.capacity.admit(queue.depth, ROOM, free) != Admission::Accept {
-            return Ok(());
+        if queue.is_full || !self.capacity.has_room_to_spare(queue.depth, free) {
+            return Ok(false);
         }
         let wanted = || overview.sensors.iter().filter(|sensor| sensor.wanted);
         let state = GatewayState {
@@ -54,9 +56,9 @@ impl StateRecords {
         let record = Observation {
             sensor: SensorId::none(),
             taken: self.looker.clock.now(),
-            starts_session: false,
+            starts_session,
             content: Content::Body(Body::Gateway(state)),
         };
-        self.looker.queue.append(vec![record]).await.map(drop)
+        self.looker.queue.append(vec![record]).await.map(|_appended| true)
     }
 }

@@ -72,6 +72,13 @@ impl Capacity {
         }
     }
 
+    /// Whether something may be queued that shall never take a reading's place: there is room for it and for what may be
+    /// appended meanwhile.
+    pub fn has_room_to_spare(&self, depth: u64, free: u64) -> bool {
+        let spare = (self.items_max / 8).clamp(1, 1_000);
+        self.admit(depth, spare, free) == Admission::Accept
+    }
+
     /// Whether a full queue has enough room again for the episode to be called over: an eighth of the
     /// limit (so that it does not end and begin with every reading), and the headroom.
     pub fn has_recovered(&self, depth: u64, free: u64) -> bool {

@@ -37,17 +37,26 @@ fn a_bond_whose_answer_was_lost_with_the_link_is_ours() {
 
 #[test]
 fn a_sensor_that_is_to_bond_from_now_on_does_so_over_a_link_of_its_own() {
+    [false, true].into_iter().for_each(bonds_over_a_link_of_its_own);
+}
+
+fn bonds_over_a_link_of_its_own(taken_out: bool) {
     let mut set = Set::new(&one_watch());
     let daemon = set.start();
     set.bus.wait_subscribed(WATCH);
     let config = set.folder.path().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("[[sensor]]", "[[sensor]]\nbond = true")).unwrap();
+    let with_bond = text.replace("[[sensor]]", "[[sensor]]\nbond = true");
     set.bus.tell(&format!("hang {WATCH} disconnect"));
+    // At once, or taken out before: the old link is being closed in either case.
+    let first = if taken_out { text.replace(&one_watch(), "") } else { with_bond.clone() };
+    std::fs::write(&config, first).unwrap();
     daemon.signal("HUP");
     wait_for("the old link's end", Duration::from_secs(20), || {
         (set.bus.stats(WATCH)["disconnect"] == 1).then_some(())
     });
+    std::fs::write(&config, with_bond).unwrap();
+    daemon.signal("HUP");
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(set.bus.stats(WATCH)["pair"], 0, "it bonds over a link that is being closed");
     set.bus.tell(&format!("hang {WATCH} none"));

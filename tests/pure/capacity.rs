@@ -21,6 +21,20 @@ fn the_last_item_that_fits_is_accepted() {
 }
 
 #[test]
+fn what_shall_take_no_readings_place_wants_room_to_spare() {
+    assert!(BOUNDED.has_room_to_spare(875, 4_000) && !BOUNDED.has_room_to_spare(876, 4_000));
+    let small = Capacity { items_max: 100, ..BOUNDED };
+    assert!(small.has_room_to_spare(88, 4_000) && !small.has_room_to_spare(89, 4_000));
+    let large = Capacity { items_max: 1 << 20, ..BOUNDED };
+    assert!(
+        large.has_room_to_spare((1 << 20) - 1_000, 4_000) && !large.has_room_to_spare((1 << 20) - 999, 4_000)
+    );
+    assert!(!large.has_room_to_spare(FLOWING_ITEMS, 3_999), "nor on a disk that is nearly full");
+    let newest = Capacity { when_full: WhenFull::DropNewest, ..BOUNDED };
+    assert!(!newest.has_room_to_spare(1_000, 4_000));
+}
+
+#[test]
 fn what_comes_last_gives_way_where_that_is_wanted() {
     let newest = Capacity { when_full: WhenFull::DropNewest, ..BOUNDED };
     assert_eq!(newest.admit(998, 5, 4_000), Admission::AcceptFirst(2));

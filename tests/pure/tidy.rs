@@ -74,7 +74,7 @@ fn tasks_are_spawned_by_the_gateway_alone() {
         // credentials outlives the call that began it.
         let allowed = [
             "src/gateway.rs",
-            "src/ble/bluez/supervisor.rs",
+            "src/ble/bluez/children.rs",
             "src/ble/bluez/discovery.rs",
             "src/drainer/kinesis/names.rs",
             "src/drainer/kinesis/helper.rs",

@@ -23,6 +23,7 @@ mod advertisements;
 mod agent;
 mod bus;
 mod call;
+mod children;
 pub mod discovery;
 mod gatt;
 mod kernel;

@@ -1,24 +1,22 @@
 //! Who is wanted: one task for each configured sensor, and for each that was discovered.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::agent::Bonds;
 use super::bus::{Answers, BusWatch};
+use super::children::Children;
 use super::discovery::Discovery;
 use super::listener::listen;
 use super::radio::Radio;
 use super::scan::{ScanError, has_heart_rate, heard};
-use super::sensor::keep_subscribed;
 use super::task::{Shared, Wanted};
 use crate::ble::identity::{Identities, Seen};
 use crate::ble::registry::Registry;
@@ -30,9 +28,6 @@ use crate::reading::{Mode, SensorId};
 
 /// Longest time without a round of the supervisor: below the shortest watchdog that makes sense.
 const ROUND_MAX: Duration = Duration::from_secs(2);
-/// A sensor's task that did nothing for so long hangs: each of its actions is bounded by half a minute, and
-/// it may have to wait for others to scan and connect.
-const CHILD_STILL_MAX: Duration = Duration::from_secs(300);
 /// How often `discover` looks around, and for how long.
 const DISCOVER_EVERY: Duration = Duration::from_secs(20);
 const DISCOVER_SLICE: Duration = Duration::from_secs(6);
@@ -57,29 +52,6 @@ pub struct BluezSource {
     pub view: Arc<SourceView>,
     /// Whether the last look around failed: said once.
     pub discover_fails: bool,
-}
-
-struct Child {
-    config: SensorConfig,
-    stop: CancellationToken,
-    /// Cancelled when its task has ended, and with it its link.
-    ended: CancellationToken,
-    /// For a sensor that was discovered: when it was last seen to stream.
-    discovered: Option<Instant>,
-    moves: Arc<AtomicU64>,
-    moves_seen: u64,
-    moved_at: Instant,
-}
-
-impl Child {
-    /// Whether its task did anything of late.
-    fn is_moving(&mut self) -> bool {
-        let moves = self.moves.load(Ordering::Relaxed);
-        if std::mem::replace(&mut self.moves_seen, moves) != moves {
-            self.moved_at = Instant::now();
-        }
-        self.moved_at.elapsed() < CHILD_STILL_MAX
-    }
 }
 
 impl NotificationSource for BluezSource {
@@ -108,9 +80,8 @@ impl BluezSource {
             wanted: self.wanted.clone(),
             answers,
         };
-        let mut tasks = JoinSet::new();
-        let mut children = BTreeMap::new();
-        self.reconcile(&wanted, &mut children, &mut tasks, &shared, &stop);
+        let mut children = Children::new(shared.clone(), stop.clone());
+        self.reconcile(&wanted, &mut children, &shared);
         let watching = BusWatch::new(shared.answers.clone(), self.view.clone()).run();
         let now_wanted = self.wanted.clone();
         let discovering = discovery.clone().run(move || choices(&now_wanted.borrow()));
@@ -131,9 +102,9 @@ impl BluezSource {
                         break;
                     }
                     let wanted = self.wanted.borrow_and_update().clone();
-                    self.reconcile(&wanted, &mut children, &mut tasks, &shared, &stop);
+                    self.reconcile(&wanted, &mut children, &shared);
                 }
-                Some(ended) = tasks.join_next() => {
+                Some(ended) = children.tasks.join_next() => {
                     if let Err(panic) = ended && panic.is_panic() {
                         std::panic::resume_unwind(panic.into_panic());
                     }
@@ -142,7 +113,7 @@ impl BluezSource {
                     looking = None;
                     discover_at = Instant::now() + DISCOVER_EVERY;
                     let wanted = self.wanted.borrow().clone();
-                    self.take_in(found, &wanted, &mut children, &mut tasks, &shared, &stop);
+                    self.take_in(found, &wanted, &mut children);
                 }
                 () = tokio::time::sleep_until(round_at) => {
                     round_at = Instant::now() + ROUND_MAX;
@@ -155,18 +126,18 @@ impl BluezSource {
             }
         }
         // Links end over calls to bluetoothd, which the watch over it has no part in.
-        while tasks.join_next().await.is_some() {}
+        while children.tasks.join_next().await.is_some() {}
         discovery.settled().await;
     }
 
     /// A round counts where an answer came since the last, and no sensor's task hangs. One that never had an
     /// answer counts: whoever starts the daemon anew for want of answers would do so for ever, and each
     /// time hold up what is queued.
-    fn count_round(&self, children: &mut BTreeMap<SensorId, Child>, shared: &Shared, answers_seen: &mut u64) {
+    fn count_round(&self, children: &mut Children, shared: &Shared, answers_seen: &mut u64) {
         let answers = shared.answers.count();
         let answered = std::mem::replace(answers_seen, answers) != answers || answers == 0;
         let mut hanging = false;
-        for child in children.values_mut() {
+        for child in children.running.values_mut() {
             hanging |= !child.is_moving();
         }
         if answered && !hanging {
@@ -175,17 +146,9 @@ impl BluezSource {
     }
 
     /// Stops what is no longer wanted, starts what is new, leaves the others alone.
-    fn reconcile(
-        &self,
-        wanted: &Wanted,
-        children: &mut BTreeMap<SensorId, Child>,
-        tasks: &mut JoinSet<()>,
-        shared: &Shared,
-        stop: &CancellationToken,
-    ) {
+    fn reconcile(&self, wanted: &Wanted, children: &mut Children, shared: &Shared) {
         let ((known, tried), latest) = (self.registry.devices_and_tried(), shared.discovery.latest());
         let identities = Identities { sensors: &wanted.sensors, known: &known, tried: &tried };
-        let mut stopped = Vec::new();
         children.retain(|id, child| {
             let is_configured = latest
                 .devices
@@ -200,20 +163,18 @@ impl BluezSource {
             };
             if !keep {
                 info!(sensor = %id, "sensor no longer wanted; its link is closed");
-                child.stop.cancel();
-                stopped.push(child.ended.clone());
             }
             keep
         });
         for config in wanted.sensors.iter().filter(|config| config.mode == Mode::Notification) {
-            if !children.contains_key(&config.id) {
-                start(config.clone(), None, stopped.clone(), children, tasks, shared, stop);
+            if !children.running.contains_key(&config.id) {
+                children.start(config.clone(), None);
             }
         }
     }
 
     /// Lets go of discovered sensors that have not streamed for long, so that others find a place.
-    fn retire(&self, children: &mut BTreeMap<SensorId, Child>) {
+    fn retire(&self, children: &mut Children) {
         let states = self.states.borrow();
         children.retain(|id, child| {
             let Some(streamed_at) = &mut child.discovered else { return true };
@@ -223,22 +184,13 @@ impl BluezSource {
             let keep = streamed_at.elapsed() < DISCOVERED_KEPT;
             if !keep {
                 info!(sensor = %id, "discovered sensor is gone");
-                child.stop.cancel();
             }
             keep
         });
     }
 
     /// Starts sensors that discovery found.
-    fn take_in(
-        &mut self,
-        found: Found,
-        wanted: &Wanted,
-        children: &mut BTreeMap<SensorId, Child>,
-        tasks: &mut JoinSet<()>,
-        shared: &Shared,
-        stop: &CancellationToken,
-    ) {
+    fn take_in(&mut self, found: Found, wanted: &Wanted, children: &mut Children) {
         if found.is_ok() == std::mem::replace(&mut self.discover_fails, found.is_err()) {
             match &found {
                 Ok(_) => info!("discovery works again"),
@@ -250,8 +202,8 @@ impl BluezSource {
         let identities = Identities { sensors: &wanted.sensors, known: &known, tried: &tried };
         for device in found.unwrap_or_default() {
             let configured = identities.owner(&device).is_some();
-            let known = children.values().any(|child| child.config.address == Some(device.address));
-            let discovered = children.values().filter(|child| child.discovered.is_some()).count();
+            let known = children.running.values().any(|child| child.config.address == Some(device.address));
+            let discovered = children.running.values().filter(|child| child.discovered.is_some()).count();
             if configured || known || discovered >= wanted.bluetooth.discover_max {
                 continue;
             }
@@ -266,36 +218,9 @@ impl BluezSource {
                 passkey: None,
             };
             info!(sensor = %config.id, "sensor discovered");
-            start(config, Some(Instant::now()), Vec::new(), children, tasks, shared, stop);
+            children.start(config, Some(Instant::now()));
         }
     }
-}
-
-/// Starts a sensor's task once those of `stopped` have ended: the same device may have been theirs, and who
-/// closes a link cancels the bonding that another began over it.
-fn start(
-    config: SensorConfig,
-    discovered: Option<Instant>,
-    stopped: Vec<CancellationToken>,
-    children: &mut BTreeMap<SensorId, Child>,
-    tasks: &mut JoinSet<()>,
-    shared: &Shared,
-    stop: &CancellationToken,
-) {
-    let stop = stop.child_token();
-    let moves = Arc::<AtomicU64>::default();
-    let ended = CancellationToken::new();
-    let task = keep_subscribed(config.clone(), shared.clone(), Arc::clone(&moves), stop.clone());
-    let ends = ended.clone().drop_guard();
-    tasks.spawn(async move {
-        let _ends = ends;
-        for stopped in stopped {
-            stopped.cancelled().await;
-        }
-        task.await;
-    });
-    let child = Child { config, stop, ended, discovered, moves, moves_seen: 0, moved_at: Instant::now() };
-    children.insert(child.config.id.clone(), child);
 }
 
 /// What comes of it; never, where there is nothing to wait for.
