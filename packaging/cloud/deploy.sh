@@ -92,16 +92,22 @@ values() {
     done
 }
 
-# size_parts: what follows from --sensors, before what was named: of two values the last one counts.
+is_there() {
+    local status
+    status=$(stack_status "$1") || exit 1
+    [ "$status" != NONE ]
+}
+
+# size_parts: what follows from --sensors and was not named. What is there and left as it is costs too.
 size_parts() {
     [ ${#load[@]} -gt 0 ] || return 0
     [[ " ${load[*]} " == *" --sensors "* ]] || usage "--hours and --gateways go with --sensors"
     local pair sized words=(--parameters)
-    [ -z "$live" ] || words+=(--live)
-    [ -n "$curated" ] || words+=(--no-curated)
+    if [ -n "$live" ] || is_there "$STACK-live"; then words+=(--live); fi
+    if [ -z "$curated" ] && ! is_there "$STACK-curated"; then words+=(--no-curated); fi
     for pair in "${given[@]}"; do words+=(--parameter "$pair"); done
     lines_of sized "$here/estimate.py" "${load[@]}" "${words[@]}"
-    echo "for ${load[*]}: ${sized[*]}"
+    echo "for ${load[*]}: ${sized[*]} (a stream or domain of before, or of yours, stays as it is)"
     given+=("${sized[@]}")
 }
 
@@ -178,7 +184,7 @@ upload_indexer() {
         zip=$("$here/../build-lambda.sh" | tail -n 1)
     fi
     [ -s "$zip" ] || die "there is no $zip: packaging/build-lambda.sh makes it"
-    CODE_KEY=artifacts/hr-indexer-$(python3 -c 'import hashlib, sys
+    CODE_KEY=${OUTPUT[Prefix]:-}artifacts/hr-indexer-$(python3 -c 'import hashlib, sys
 print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest()[:16])' "$zip").zip
     [ -z "$DRY_RUN" ] || return 0
     aws s3api head-object --bucket "${OUTPUT[Bucket]}" --key "$CODE_KEY" >/dev/null 2>&1 ||
@@ -223,7 +229,7 @@ say_what_next() {
     esac
     case ${PARAMETER[AlarmEmail]:-} in
         '') echo "Nobody hears of alarms: deploy.sh --parameter AlarmEmail=you@example.org" ;;
-        *) echo "AWS has sent a mail to ${PARAMETER[AlarmEmail]}: until the link in it is opened, nobody hears of alarms." ;;
+        *) echo "Alarms go to ${PARAMETER[AlarmEmail]}, once the link in the mail that AWS sends there is opened: status.sh says whether it was." ;;
     esac
     echo "Add a gateway:   $here/add-gateway.sh NAME${add:-}"
     echo "How it is:       $here/status.sh"

@@ -90,10 +90,12 @@ list_what_goes() {
     lines_of keys kept_keys
     local word=stays:
     [ -z "$delete_data" ] || word=goes:
+    local number
     objects=0
     for name in "${streams[@]}"; do printf '%-7s the stream %s, with what it holds\n' $word "$name"; done
     for name in "${buckets[@]}"; do
-        objects=$((objects + $(count_objects "$name")))
+        number=$(count_objects "$name")
+        objects=$((objects + number))
         printf '%-7s the bucket %s\n' $word "$name"
     done
     for name in "${keys[@]}"; do printf '%-7s the key %s\n' $word "$name"; done
@@ -103,11 +105,14 @@ list_what_goes() {
 
 # list_what_lies_beside: what is in the lake's bucket; a bucket that is not this stack's own is named too.
 list_what_lies_beside() {
+    local number
     load_stack "$STACK" && [ -n "${OUTPUT[Bucket]:-}" ] || return 0
     lake_bucket=${OUTPUT[Bucket]}
     find_curated
     if [ -n "$curated_place" ]; then
-        echo "goes:   $(count_objects "$lake_bucket" "$curated_place") objects of the curated table, s3://$lake_bucket/$curated_place"
+        # On a line of its own: as an argument its failure would be nobody's.
+        number=$(count_objects "$lake_bucket" "$curated_place")
+        echo "goes:   $number objects of the curated table, s3://$lake_bucket/$curated_place"
     fi
     [[ " ${buckets[*]} " == *" $lake_bucket "* ]] ||
         echo "stays:  the bucket $lake_bucket, which this stack did not make, with its readings in s3://$lake_bucket/${OUTPUT[Prefix]:-}heart_rate_data/"

@@ -164,6 +164,8 @@ class Bill:
         stored = nodes * int(self.chosen["VolumeGiB"])
         self.add("indexer", f"{calls:,.0f} invocations", calls, "lambda_million", 1e6)
         self.add("indexer", f"{work:,.0f} GB-seconds of {INDEXER_SECONDS} s each", work, "lambda_arm_gb_second")
+        if has_domain(self.asked):
+            return
         self.add("dashboard", f"{nodes} x {kind} x {HOURS} h", nodes * HOURS, "opensearch_hour", kind=kind)
         self.add("dashboard", f"{stored} GB of disk", stored, "opensearch_gp3_gb_month")
         self.add("dashboard", "1 secret", 1, "secret_month")
@@ -181,7 +183,12 @@ def fleet_of(asked: argparse.Namespace) -> sizing.Fleet:
 def sized(asked: argparse.Namespace) -> dict[str, str]:
     """The parameters that follow from the load."""
     fleet = fleet_of(asked)
-    return sizing.stream(fleet) | (sizing.domain(fleet) if asked.live else {})
+    return sizing.stream(fleet) | (sizing.domain(fleet) if asked.live and not has_domain(asked) else {})
+
+
+def has_domain(asked: argparse.Namespace) -> bool:
+    """Whether one of the account's is used: it is paid for already."""
+    return any(pair.startswith("ExistingEndpoint=") and pair != "ExistingEndpoint=" for pair in asked.parameter)
 
 
 def arguments() -> argparse.Namespace:

@@ -7,8 +7,9 @@
 #   packaging/cloud/query.sh zones --from 2025-07-15 --to 2025-07-15 --highest 185 --csv
 #
 #   NAME             the query, or a part of its name that no other has
-#   --from, --to     days, or times where the query takes times; without them, its example's
-#   --zone, --highest    where the query takes them
+#   --from, --to     days, or local times where the query takes times
+#   --zone           where the query takes one: whose local times these are
+#   --highest        a highest heart rate, where the query takes one; 190
 #   --csv            comma-separated values instead of a table
 #   --plot FILE.svg  a line for each sensor (or whatever the answer tells apart), besides
 #   --dry-run        print the SQL text, and ask nothing
@@ -47,4 +48,4 @@ if [ ${#words[@]} -gt 0 ] && [ -z "$DRY_RUN" ]; then
     need_lake
     export WORK_GROUP=${OUTPUT[WorkGroup]} LAKE_DATABASE=${OUTPUT[Database]} LAKE_TABLE=${OUTPUT[Table]}
 fi
-exec "$here/query.py" ${DRY_RUN:+--dry-run} "${words[@]}"
+"$here/query.py" ${DRY_RUN:+--dry-run} "${words[@]}"

@@ -23,7 +23,9 @@ def _day(value: str) -> str:
 
 
 def _time(value: str) -> str:
-    return datetime.fromisoformat(value).replace(tzinfo=None).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    if (time := datetime.fromisoformat(value)).tzinfo is not None:
+        raise ValueError  # Which zone is --zone's to say.
+    return time.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 def _zone(value: str) -> str:
@@ -52,15 +54,21 @@ def parameters(sql: str) -> dict[str, tuple[str, str]]:
 
 
 def filled(sql: str, values: dict[str, str] | None = None) -> str:
-    """The text with its parameters; those that are not among `values` by their example."""
+    """The text with its parameters; without `values` by their examples."""
+    missing = []
     for name, (kind, example) in parameters(sql).items():
         read, words = KINDS[kind]
+        if values is not None and name not in values and kind != "rate":
+            missing.append(f"--{name} is missing: {words}")
+            continue
         value = (values or {}).get(name, example)
         try:
             text = read(value)
         except ValueError:
             raise NotAQuery(f'--{name} takes {words}, not "{value}"') from None
         sql = sql.replace("{" + name + "}", text)
+    if missing:
+        raise NotAQuery(missing[0])
     return sql
 
 

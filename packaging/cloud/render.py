@@ -27,6 +27,7 @@ COMPUTED_WORDS = {
     "LANDED_UNTIL": "$landed_until",
     "DAYS_BACK": "$days_back",
     "DAY_AFTER": "$day_after",
+    "SEEN_UNTIL": "$seen_until",
     "FIRST_DAY": "$first_day",
     "LAST_DAY": "$last_day",
     "MERGED_UNTIL": "$merged_until",

@@ -33,7 +33,7 @@ def filled(name: str, *values: object) -> str:
     """A named query with these values of its parameters, in the order of its header; without any, as it is stored."""
     queries = cfn.renderer().query_text
     sql = (cfn.CLOUD / "queries" / f"{name}.sql").read_text()
-    given = dict(zip(queries.parameters(sql), map(str, values), strict=True)) if values else {}
+    given = dict(zip(queries.parameters(sql), map(str, values), strict=True)) if values else None
     return cfn.renderer().body(queries.filled(sql, given))
 
 
@@ -206,14 +206,25 @@ class Trino:
         self.ask(f"CREATE TABLE iceberg.hr_data.hr_readings ({columns}) WITH (format = '{form}', "
                  f"partitioning = ARRAY['{partition}'], location = 'file://{self.root}/{place}')")
 
-    def merge(self, days_back: int = 0, day_after: str = "") -> dict[str, Any]:
-        """One run as the state machine makes it: which objects, then the merge. The answer's one row says how many rows changed;
-        `goes_on` is the next run's `day_after`."""
-        (after, until, first, last, merged), = self.ask(curated("watermark", DAYS_BACK=days_back, DAY_AFTER=day_after))["rows"]
+    def merge(self, days_back: int = 0, day_after: str = "", seen_until: str = "") -> dict[str, Any]:
+        """One round as the state machine makes it: which objects, then the merge. The answer's one row says how many rows changed;
+        `next` are the next round's arguments, None after the last."""
+        asked = curated("watermark", DAYS_BACK=days_back, DAY_AFTER=day_after, SEEN_UNTIL=seen_until)
+        (after, until, first, last, merged, goes_on), = self.ask(asked)["rows"]
         if not first:
-            return {"rows": [[0]], "goes_on": ""}
+            return {"rows": [[0]], "next": None}
+        following = {"day_after": "" if merged else last, "seen_until": until if merged else seen_until}
         words = {"LANDED_AFTER": after, "LANDED_UNTIL": until, "FIRST_DAY": first, "LAST_DAY": last, "MERGED_UNTIL": merged}
-        return self.ask(curated("merge", DAYS_BACK=days_back, **words)) | {"goes_on": "" if merged or days_back else last}
+        return self.ask(curated("merge", DAYS_BACK=days_back, **words)) | {"next": following if goes_on else None}
+
+    def merge_all(self) -> list[int]:
+        """A whole run over all days; the rows that changed in each round."""
+        changed, words = [], {}
+        while words is not None:
+            answer = self.merge(**words)
+            changed.append(answer["rows"][0][0])
+            words = answer["next"]
+        return changed
 
     def scans(self, sql: str) -> list[tuple[set[str], list[str]]]:
         """Each scan of the lake in the plan: the columns it reads, and the days it has chosen before it reads."""

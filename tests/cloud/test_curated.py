@@ -209,8 +209,7 @@ def test_a_lake_older_than_its_table_is_caught_up_with_in_parts_that_athena_can_
         place.deliver(worn(START + day * DAY, 2, epoch=f"{day:016x}").lines, START + day * DAY)
     with pytest.raises(lake.Refused, match="100 open writers"):
         engine.ask(lake.curated("merge", DAYS_BACK=0, LANDED_AFTER="1970-01-01-00-00-00", LANDED_UNTIL="9999-12-31-00-00-00", **ALL_DAYS))
-    runs = list(iter(lambda: engine.merge()["rows"][0][0], 0))
-    assert runs == [62, 62, 62, 18]
+    assert engine.merge_all() == [62, 62, 62, 18]
     check(engine, place.landed)
 
 
@@ -221,15 +220,23 @@ def test_a_gateway_that_drains_more_days_than_athena_can_write_is_brought_in_par
     for day in range(130):
         gateway.line("adi", START + (day + 1) * DAY, heart_rate=60)
     place.deliver(gateway.lines, START + 131 * DAY)  # At once.
-    first = engine.merge()
-    assert first["goes_on"] and first["rows"][0][0] == 59  # And a day that is there.
-    # A run that ends here loses nothing: the next one begins again.
-    assert engine.merge()["rows"][0][0] == 0
-    second = engine.merge(day_after=first["goes_on"])
-    third = engine.merge(day_after=second["goes_on"])
-    assert not third["goes_on"] and (second["rows"][0][0], third["rows"][0][0]) == (60, 11)
+    # A run that ends after its first round loses nothing: the next one begins again.
+    assert engine.merge()["rows"] == [[59]]  # And a day that is there.
+    assert engine.merge_all() == [0, 60, 11]
     check(engine, place.landed)
     check_another_run_changes_nothing(engine)
+
+
+def test_landings_that_change_nothing_do_not_hold_up_what_comes_after_them(engine, place):
+    place.deliver(worn(START, 5).lines, START)
+    engine.merge_all()
+    place.deliver(worn(START, 5, clock="unsynchronized").lines, START + 10 * DAY)  # Copies with a worse clock.
+    place.deliver(worn(START + 50 * DAY, 5, epoch="00000000000000bb").lines, START + 50 * DAY)
+    assert engine.merge_all() == [0, 5]
+    check(engine, place.landed)
+    place.deliver(worn(START + 51 * DAY, 5, epoch="00000000000000cc").lines, START + 51 * DAY)
+    engine.merge_all()
+    check(engine, place.landed)
 
 
 def test_a_clock_that_is_ahead_does_not_move_the_watermark_ahead(engine, place):

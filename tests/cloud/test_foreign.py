@@ -23,6 +23,7 @@ def line(**fields):
     {"timestamp": "2025-07-01 06:00:33"}, {"timestamp": "2025-07-15T06:00:33Z"}, {"timestamp": "Jul 15 2025"},
     {"timestamp": "2025-02-30T06:00:33.000Z"}, {"timestamp": "2025-07-15T25:00:33.000Z"}, {"timestamp": "2025-07-15T06:00:33.000+"},
     {"timestamp": ""}, {"timestamp": None}, {"timestamp": 1752559200}, {"reading_id": None}, {"sensor_id": 7}, {"gateway_id": None},
+    {"timestamp": "2025-07-15T06:00:33.abcZ"}, {"timestamp": "2025-07-15T06:00:33.1 3Z"}, {"timestamp": "2025-07-15T06:00:33.+05Z"}, {"reading_id": ""},
 ])  # fmt: skip
 def test_what_no_gateway_writes_is_refused_alone_and_lands_where_it_alarms(firehose, foreign):
     """Firehose puts what has no partition under errors/, and ErrorObjectRule tells of each object there."""
@@ -51,3 +52,10 @@ def test_a_clock_that_is_ahead_hides_nothing(tmp_path, days):
 def test_a_clock_that_was_never_set_and_a_right_one_have_their_day(firehose, tmp_path):
     firehose.deliver([fleet.as_record([line(), line(timestamp="1970-01-01T00:00:09.000Z", clock="unsynchronized")])])
     assert {path.name for path in (tmp_path / "heart_rate_data").iterdir()} == {"date=2025-07-15", "date=2025-03-01"}
+
+
+def test_a_gap_of_no_time_breaks_no_query(firehose, tmp_path):
+    gap = {"heart_rate": None, "gap_reason": "link_down", "gap_start": "soon", "gap_end": fleet.written(AT)}
+    firehose.deliver([fleet.as_record([line(**gap)])])
+    with lake.Trino(tmp_path, FirstDay="2025-03-01") as trino:
+        assert trino.rows(lake.filled("gaps"))[0]["gaps"] == 1

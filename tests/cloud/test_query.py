@@ -9,6 +9,7 @@ import pytest
 
 import lake
 
+DAYS = ("--from", "2025-07-15", "--to", "2025-07-16")
 FAKE = """
 def answer(words):
     if words[0] != "athena":
@@ -70,7 +71,7 @@ def test_an_answer_is_csv_and_a_picture_where_asked_for(athena, tmp_path):
     rows = [{"sensor_id": name, "began_at": f"2025-07-15 06:{n:02}", "rmssd": 40 + n} for name in ("adi", "a&b") for n in range(3)]
     athena.answer(rows)
     picture = tmp_path / "hrv.svg"
-    run = athena.ask("hrv", "--csv", "--plot", str(picture))
+    run = athena.ask("hrv", *DAYS, "--csv", "--plot", str(picture))
     assert list(csv.DictReader(io.StringIO(run.stdout))) == [{name: str(value) for name, value in row.items()} for row in rows]
     lines = ElementTree.parse(picture).getroot().findall("{http://www.w3.org/2000/svg}polyline")
     assert len(lines) == 2 and all(len(line.get("points").split()) == 3 for line in lines)
@@ -78,13 +79,13 @@ def test_an_answer_is_csv_and_a_picture_where_asked_for(athena, tmp_path):
 
 def test_nothing_found_is_no_failure(athena):
     athena.answer([])
-    run = athena.ask("gaps")
+    run = athena.ask("gaps", *DAYS)
     assert (run.returncode, run.stdout) == (0, "") and "0 rows" in run.stderr
 
 
 def test_what_athena_says_is_passed_on(athena):
     athena.answer([], state="FAILED", why="Bytes scanned limit was exceeded")
-    run = athena.ask("ledger")
+    run = athena.ask("ledger", *DAYS)
     assert run.returncode == 1 and "Bytes scanned limit was exceeded" in run.stderr
 
 
@@ -93,6 +94,8 @@ def test_what_athena_says_is_passed_on(athena):
     (("range", "--from", "yesterday"), "--from takes a local time"),
     (("zones", "--highest", "1e9"), "--highest takes a heart rate"),
     (("gaps", "--from", "2025-07-15 17:00"), "--from takes a day"),
+    (("gaps", "--from", "2025-07-15"), "--to is missing"),
+    (("range", "--from", "2025-07-15 17:00Z"), "--from takes a local time"),
     (("gaps", "--zone", "UTC"), "gaps takes --from --to"),
     (("nonsense",), "there are: gaps, heart_rate_range,"),
     (("s", "--dry-run"), "there are: gaps, heart_rate_range,"),

@@ -1,7 +1,8 @@
 -- What a run of merge.sql has to look at: the objects that landed after the first of two times and until the second.
--- Words: DAYS_BACK as in merge.sql; DAY_AFTER, the last day that the run before brought of the same landings, or ''.
--- The answer's one row gives merge.sql its LANDED_AFTER, LANDED_UNTIL, FIRST_DAY, LAST_DAY and MERGED_UNTIL. FIRST_DAY is '' where
--- there is nothing.
+-- Words: DAYS_BACK as in merge.sql; DAY_AFTER, the last day that the part before brought of the same
+-- landings, or ''; SEEN_UNTIL, until when the run has brought what landed, or ''.
+-- The answer's one row gives merge.sql its LANDED_AFTER, LANDED_UNTIL, FIRST_DAY, LAST_DAY and MERGED_UNTIL; FIRST_DAY is '' where
+-- there is nothing. goes_on is 'yes' where more had landed by then than one run takes.
 -- An object's name says when it landed (merge.sql, "Landed"). The watermark is max(merged_until), which a run over all days
 -- commits with its rows: what landed until then is in the table. Seven days before it are looked at again, because
 -- objects do not appear in the order of their names: Firehose tries to write one until the stream's retention ends (24 h
@@ -24,10 +25,14 @@ objects AS (
     WHERE DAYS_BACK = 0
 ),
 later AS (
-    SELECT landed, min(landed) OVER () AS oldest FROM objects CROSS JOIN done WHERE landed > merged_before
+    SELECT landed, min(landed) OVER () AS oldest, max(landed) OVER () AS youngest
+    FROM objects
+    CROSS JOIN done
+    -- Not what this run saw already: where nothing of it was new, the watermark stands.
+    WHERE landed > greatest(merged_before, coalesce(TRY(date_parse(nullif('SEEN_UNTIL', ''), '%Y-%m-%d-%H-%i-%s')), merged_before))
 ),
 batch AS (
-    SELECT max(landed) AS newest FROM later WHERE landed <= oldest + INTERVAL '30' DAY
+    SELECT max(landed) AS newest, max(youngest) AS youngest FROM later WHERE landed <= oldest + INTERVAL '30' DAY
 ),
 days AS (
     SELECT day, row_number() OVER (ORDER BY day) AS place
@@ -40,13 +45,14 @@ days AS (
     ) AS landed_days
 ),
 part AS (
-    SELECT min(day) AS first_day, max(CASE WHEN place <= 60 THEN day END) AS last_day, max(place) > 60 AS goes_on FROM days
+    SELECT min(day) AS first_day, max(CASE WHEN place <= 60 THEN day END) AS last_day, max(place) > 60 AS is_cut FROM days
 )
 SELECT IF(DAYS_BACK = 0, date_format(merged_before - INTERVAL '7' DAY, '%Y-%m-%d-%H-%i-%s'), '1970-01-01-00-00-00') AS landed_after,
     IF(DAYS_BACK = 0, date_format(coalesce(newest, merged_before), '%Y-%m-%d-%H-%i-%s'), '9999-12-31-00-00-00') AS landed_until,
     IF(DAYS_BACK = 0, coalesce(first_day, ''), '0000-01-01') AS first_day,
     IF(DAYS_BACK = 0, coalesce(last_day, ''), '9999-12-31') AS last_day,
-    IF(DAYS_BACK = 0 AND NOT coalesce(goes_on, false), date_format(coalesce(newest, merged_before), '%Y-%m-%d-%H-%i-%s'), '') AS merged_until
+    IF(DAYS_BACK = 0 AND NOT coalesce(is_cut, false), date_format(coalesce(newest, merged_before), '%Y-%m-%d-%H-%i-%s'), '') AS merged_until,
+    IF(DAYS_BACK = 0 AND (coalesce(is_cut, false) OR youngest > newest), 'yes', '') AS goes_on
 FROM done
 CROSS JOIN batch
 CROSS JOIN part

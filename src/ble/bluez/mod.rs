@@ -7,7 +7,7 @@
 //!
 //! | module | |
 //! | --- | --- |
-//! | `supervisor` | who is wanted; one task each |
+//! | `supervisor`, `children` | who is wanted; one task each |
 //! | `sensor`, `task`, `reports` | one sensor's task: finding its device; what it shares; what is said of it |
 //! | `link` | a device: connect, bond, subscribe, forget |
 //! | `stream` | its notifications, until they end |

@@ -11,8 +11,8 @@
 -- column readings_lost bigint
 SELECT "date", reading_id, max(gateway_id) AS gateway_id, max(sensor_id) AS sensor_id, max(sequence) AS sequence,
     max(gap_reason) AS gap_reason,
-    max(CAST(from_iso8601_timestamp(gap_start) AT TIME ZONE 'UTC' AS timestamp(3))) AS began_at,
-    max(CAST(from_iso8601_timestamp(gap_end) AT TIME ZONE 'UTC' AS timestamp(3))) AS ended_at,
+    max(CAST(TRY(from_iso8601_timestamp(gap_start)) AT TIME ZONE 'UTC' AS timestamp(3))) AS began_at,
+    max(CAST(TRY(from_iso8601_timestamp(gap_end)) AT TIME ZONE 'UTC' AS timestamp(3))) AS ended_at,
     max(coalesce(gap_readings_lost, 0)) AS readings_lost
 FROM hr_table
 WHERE gap_reason IS NOT NULL
