@@ -62,6 +62,10 @@ impl RecordSink for Copied {
         })
     }
 
+    fn identity_ends_at_s(&self) -> Option<i64> {
+        self.sink.identity_ends_at_s()
+    }
+
     fn kind(&self) -> &'static str {
         self.sink.kind()
     }

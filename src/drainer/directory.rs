@@ -74,6 +74,10 @@ impl RecordSink for DirectorySink {
         })
     }
 
+    fn identity_ends_at_s(&self) -> Option<i64> {
+        None
+    }
+
     fn kind(&self) -> &'static str {
         "directory"
     }

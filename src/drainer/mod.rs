@@ -47,9 +47,7 @@ pub trait RecordSink: Send + Sync {
     fn kind(&self) -> &'static str;
 
     /// When what it identifies this gateway by ends for good, seconds since 1970, where that is known.
-    fn identity_ends_at_s(&self) -> Option<i64> {
-        None
-    }
+    fn identity_ends_at_s(&self) -> Option<i64>;
 
     /// Most calls that it takes at once.
     fn calls_in_flight_max(&self) -> usize {

@@ -285,8 +285,14 @@ fn a_role_is_assumed_with_the_keys_of_a_helper_wherever_the_profile_names_it() {
 
 #[test]
 fn a_certificate_that_ends_is_told_of_in_the_journal_and_the_status() {
+    let copy = tempfile::tempdir().unwrap();
+    let copied = format!("[directory]\npath = {:?}\n", copy.path());
+    ["", &copied].into_iter().for_each(tells_of_a_certificate_that_ends);
+}
+
+fn tells_of_a_certificate_that_ends(more_config: &str) {
     let bus = MockBus::start();
-    let gateway = Gateway::new(ANSWER, "");
+    let gateway = Gateway::new(ANSWER, more_config);
     let certificate = crate::support::in_tree("tests/tls/expired.pem");
     let helper = gateway.helper();
     gateway.profiles(&format!("[default]\n{helper} --certificate {}", certificate.display()));

@@ -229,6 +229,10 @@ impl RecordSink for Counting {
         })
     }
 
+    fn identity_ends_at_s(&self) -> Option<i64> {
+        None
+    }
+
     fn kind(&self) -> &'static str {
         "counting"
     }

@@ -192,6 +192,10 @@ impl RecordSink for Sink {
         })
     }
 
+    fn identity_ends_at_s(&self) -> Option<i64> {
+        None
+    }
+
     fn kind(&self) -> &'static str {
         "simulated"
     }

@@ -55,6 +55,10 @@ impl RecordSink for Shown {
         })
     }
 
+    fn identity_ends_at_s(&self) -> Option<i64> {
+        self.sink.identity_ends_at_s()
+    }
+
     fn kind(&self) -> &'static str {
         self.sink.kind()
     }
