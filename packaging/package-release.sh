@@ -4,7 +4,7 @@
 #   packaging/package-release.sh [FOLDER]     by default target/release-VERSION
 # In CloudShell or on a Mac, from what is in the folder:
 #   sha256sum --check --ignore-missing SHA256SUMS && tar xf hr-gatewayd-cloud-*.tar.gz
-#   hr-gatewayd-cloud-*/deploy.sh --lambda-zip hr-indexer-*.zip --viewer 203.0.113.7/32
+#   hr-gatewayd-cloud-*/bin/deploy.sh --lambda-zip hr-indexer-*.zip --viewer 203.0.113.7/32
 # The same commit gives the same bytes, where its parts do (build-deb.sh, build-lambda.sh).
 set -euo pipefail
 if [ $# -gt 1 ] || [[ ${1:-} == -* ]]; then

@@ -64,7 +64,7 @@ pub const LINKS_DEADLINE: Duration = Duration::from_secs(12);
 /// By then ingest has committed; the rest is for closing the queue.
 const INGEST_DEADLINE: Duration = Duration::from_secs(16);
 /// A source that ended by itself leaves a queue to drain; without progress for so long, it is left.
-pub const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+pub const DRAIN_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// What a gateway is made of.
 pub struct Gateway {
@@ -322,12 +322,12 @@ impl Gateway {
     }
 }
 
-/// Waits until the queue is empty, or nothing was accepted for [`DRAIN_PATIENCE`].
+/// Waits until the queue is empty, or nothing was accepted for [`DRAIN_IDLE_MAX`].
 async fn drained(queue: &Handle, view: &DrainerView) {
     const LOOK_EVERY: Duration = Duration::from_millis(20);
     let mut accepted = 0;
     let mut progress_at = Instant::now();
-    while queue.depth() > 0 && progress_at.elapsed() < DRAIN_PATIENCE {
+    while queue.depth() > 0 && progress_at.elapsed() < DRAIN_IDLE_MAX {
         let now = view.accepted.load(Ordering::Relaxed);
         if std::mem::replace(&mut accepted, now) != now {
             progress_at = Instant::now();

@@ -163,7 +163,7 @@ impl Page {
             };
         }
         // A disk that hangs holds the queue up, and not who asks.
-        let answer = timeout(http::PATIENCE, self.answer(&request)).await;
+        let answer = timeout(http::TIMEOUT, self.answer(&request)).await;
         let slow = |_| Answer::plain(Status::UNAVAILABLE, "the queue does not answer: look at the disk");
         let answer = answer.unwrap_or_else(slow);
         http::write(stream, &answer, request.method == "HEAD").await

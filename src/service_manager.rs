@@ -15,13 +15,13 @@ use tracing::debug;
 
 /// Says that the queue is open and readings are taken.
 pub fn ready() {
-    send(NotifyState::Ready, ONCE_PATIENCE);
+    send(NotifyState::Ready, ONCE_TIMEOUT);
 }
 
 /// Says that the daemon is on its way out. systemd kills what is still there after `TimeoutStopSec`,
 /// whatever it is told later; so this is for the end of the process alone.
 pub fn stopping() {
-    send(NotifyState::Stopping, ONCE_PATIENCE);
+    send(NotifyState::Stopping, ONCE_TIMEOUT);
 }
 
 /// One plain sentence for `systemctl status`. Returns whether it was said.
@@ -30,10 +30,10 @@ pub fn status(sentence: &str) -> bool {
 }
 
 /// What is said once waits so long for systemd to make room; what is said again and again does not.
-const ONCE_PATIENCE: Duration = Duration::from_secs(2);
+const ONCE_TIMEOUT: Duration = Duration::from_secs(2);
 
-fn send(state: NotifyState<'_>, patience: Duration) -> bool {
-    let sent = try_send(&state, patience);
+fn send(state: NotifyState<'_>, timeout: Duration) -> bool {
+    let sent = try_send(&state, timeout);
     if let Err(error) = &sent {
         debug!(%error, "systemd was not reached");
     }
@@ -41,23 +41,23 @@ fn send(state: NotifyState<'_>, patience: Duration) -> bool {
 }
 
 /// Not [`sd_notify::notify`], which waits for as long as systemd's socket is full.
-fn try_send(state: &NotifyState<'_>, patience: Duration) -> std::io::Result<()> {
+fn try_send(state: &NotifyState<'_>, timeout: Duration) -> std::io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let address = match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(&path)?,
     };
     let socket = UnixDatagram::unbound()?;
-    match patience {
+    match timeout {
         Duration::ZERO => socket.set_nonblocking(true)?,
-        patience => socket.set_write_timeout(Some(patience))?,
+        timeout => socket.set_write_timeout(Some(timeout))?,
     }
     socket.send_to_addr(format!("{state}\n").as_bytes(), &address).map(drop)
 }
 
 /// Feeds systemd's watchdog from the rounds that tasks count.
 pub struct Watchdog {
-    patience: Duration,
+    timeout: Duration,
     tasks: Vec<Watched>,
 }
 
@@ -72,9 +72,9 @@ impl Watchdog {
     /// `None` where systemd watches nothing.
     pub fn new(tasks: Vec<(&'static str, Arc<AtomicU64>)>) -> Option<Self> {
         // Fed until a task has stood still for three quarters of the period: systemd acts in the last.
-        let patience = sd_notify::watchdog_enabled()?.mul_f64(0.75);
+        let timeout = sd_notify::watchdog_enabled()?.mul_f64(0.75);
         let watched = |(name, rounds)| Watched { name, rounds, seen: u64::MAX, moved_at: Instant::now() };
-        Some(Self { patience, tasks: tasks.into_iter().map(watched).collect() })
+        Some(Self { timeout, tasks: tasks.into_iter().map(watched).collect() })
     }
 
     /// Feeds the watchdog unless a task stands still; returns those that do.
@@ -85,7 +85,7 @@ impl Watchdog {
                 task.moved_at = Instant::now();
             }
         }
-        let stuck = self.tasks.iter().filter(|task| task.moved_at.elapsed() > self.patience);
+        let stuck = self.tasks.iter().filter(|task| task.moved_at.elapsed() > self.timeout);
         let stuck: Vec<_> = stuck.map(|task| task.name).collect();
         if stuck.is_empty() {
             send(NotifyState::Watchdog, Duration::ZERO);

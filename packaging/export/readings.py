@@ -32,7 +32,7 @@ WINDOW = timedelta(minutes=5)
 WINDOW_BEATS_MIN = 60
 NAMESPACE = uuid.UUID("0b1f3c8e-5f0e-5d0f-9a3e-6d1d7d6a2c11")
 
-# As in packaging/cloud/stacks/lake/catalogue.yaml.
+# As in packaging/cloud/templates/lake/catalogue.yaml.
 LAKE = [
     ("timestamp", "string"), ("heart_rate", "int32"), ("reading_id", "string"), ("gateway_id", "string"),
     ("sensor_id", "string"), ("session_id", "string"), ("sequence", "int64"), ("sensor_contact", "bool"),

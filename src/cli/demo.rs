@@ -22,7 +22,7 @@ use crate::config::{Config, DEFAULT_PATH, KinesisConfig, Span};
 use crate::drainer::RecordSink;
 use crate::drainer::directory::DirectorySink;
 use crate::drainer::kinesis::{Keys, KinesisSink};
-use crate::gateway::{DRAIN_PATIENCE, Gateway, Source, Stops};
+use crate::gateway::{DRAIN_IDLE_MAX, Gateway, Source, Stops};
 use crate::live::Live;
 use crate::private;
 use crate::queue::capacity::Capacity;
@@ -141,7 +141,7 @@ pub async fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
                 say!("hr-gatewayd: stopping, once the sink has answered; Ctrl-C again does not wait for it");
             }
             () = outlasted(stop_after, &queue), if !waits && !stops.whole.is_cancelled() => {
-                let wait = DRAIN_PATIENCE.as_secs();
+                let wait = DRAIN_IDLE_MAX.as_secs();
                 let queued = queue.depth();
                 say!("hr-gatewayd: {queued} items wait for the sink, {wait} s at most without progress; Ctrl-C does not wait");
                 waits = true;

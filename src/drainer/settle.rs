@@ -13,7 +13,7 @@ use crate::queue::sequence_set::SequenceSet;
 /// The code of a credential helper that gave no credentials.
 pub const HELPER_FAILED: &str = "CredentialHelperFailed";
 /// A helper that fails for so long does not mend itself.
-const HELPER_PATIENCE: Duration = Duration::from_secs(300);
+const HELPER_FAILING_MAX: Duration = Duration::from_secs(300);
 
 /// The verdict on one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +135,7 @@ pub fn untyped(http_status: u16) -> (ErrorClass, &'static str) {
 
 /// The class of a credential helper's failure: it may lack the network or a card, but not for ever.
 pub fn failing_helper(failing_for: Duration) -> ErrorClass {
-    match failing_for < HELPER_PATIENCE {
+    match failing_for < HELPER_FAILING_MAX {
         true => ErrorClass::Transient,
         false => ErrorClass::Blocked,
     }

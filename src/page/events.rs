@@ -34,7 +34,7 @@ pub(super) async fn tell(stream: &mut TcpStream, looker: &Looker) -> io::Result<
     http::send(stream, &event("recent", &recent)?).await?;
     loop {
         let event = tokio::select! {
-            _ = overviews.tick() => match timeout(http::PATIENCE, looker.look()).await {
+            _ = overviews.tick() => match timeout(http::TIMEOUT, looker.look()).await {
                 Ok(Ok(overview)) => event("overview", &overview)?,
                 _ => return Ok(()),
             },

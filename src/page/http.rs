@@ -13,7 +13,7 @@ use tokio::time::timeout;
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 64;
 /// A head that takes longer does not come, and an answer that is not taken in this time is not read.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is asked.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<Request>> 
             }
         }
     };
-    timeout(PATIENCE, head).await?
+    timeout(TIMEOUT, head).await?
 }
 
 /// Writes an answer; of one to HEAD, its head.
@@ -119,7 +119,7 @@ pub(super) async fn begin_events(stream: &mut TcpStream) -> io::Result<()> {
 
 /// Writes more of it.
 pub(super) async fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-    timeout(PATIENCE, stream.write_all(bytes)).await?
+    timeout(TIMEOUT, stream.write_all(bytes)).await?
 }
 
 /// Nothing is loaded from elsewhere or kept for another day, and nobody shows the page inside his own.

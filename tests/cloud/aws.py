@@ -29,6 +29,7 @@ import cli_server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLOUD = REPOSITORY / "packaging" / "cloud"
+BIN = CLOUD / "bin"
 START_SECONDS_MAX = 60
 SCRIPT_SECONDS_MAX = 300
 
@@ -124,7 +125,7 @@ class Account:
 
     def script(self, name: str, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """One of the scripts; its output stands for what a person would see."""
-        return self.run(CLOUD / name, *words, **more)
+        return self.run(BIN / name, *words, **more)
 
     def with_fake(self, folder: Path, code: str) -> dict[str, str]:
         """An environment whose `aws` first asks `answer(words)`, a function in `code`: its text, or None for the real one."""

@@ -16,7 +16,7 @@ import yaml
 
 CLOUD = Path(__file__).resolve().parents[2] / "packaging" / "cloud"
 QUERIES = sorted((CLOUD / "queries").glob("*.sql"))
-STACKS = sorted(path.name for path in (CLOUD / "stacks").iterdir())
+STACKS = sorted(path.name for path in (CLOUD / "templates").iterdir())
 VIEWS = sorted((CLOUD / "queries" / "views").glob("*.sql"))
 
 
@@ -41,8 +41,8 @@ _Loader.add_multi_constructor("!", _function)
 
 @cache
 def renderer() -> Any:
-    """packaging/cloud/render.py as a module."""
-    sys.path.insert(0, str(CLOUD))
+    """packaging/cloud/lib/render.py as a module."""
+    sys.path.insert(0, str(CLOUD / "lib"))
     return importlib.import_module("render")
 
 

@@ -8,8 +8,8 @@ import template as cfn
 
 DOMAIN = """
 set -euo pipefail
-. {cloud}/common.sh
-. {cloud}/checks.sh
+. {cloud}/lib/common.sh
+. {cloud}/lib/checks.sh
 ACCOUNT=123456789012 WORK=$(mktemp -d)
 aws() {{ echo "False	False"; }}
 metric() {{ case $4 in ClusterStatus.{status}) echo 1 ;; FreeStorageSpace) echo {free} ;; *) echo 0 ;; esac; }}
@@ -35,8 +35,8 @@ def test_one_node_is_yellow_and_well(status, nodes, free, needed, said):
 
 LISTENERS = """
 set -euo pipefail
-. {cloud}/common.sh
-. {cloud}/checks.sh
+. {cloud}/lib/common.sh
+. {cloud}/lib/checks.sh
 WORK=$(mktemp -d)
 aws() {{ printf '%s\\n' {answer}; }}
 check_listeners arn:aws:sns:eu-central-1:123456789012:topic

@@ -216,7 +216,7 @@ def test_of_thousands_of_versions_only_the_current_ones_stay(account):
         else:
             s3.put_object(Bucket="lake", Key=key, Body=b"new")
     code = "import erase_objects; erase_objects.delete_all('lake', 'curated/hr_readings/', old_only=True)"
-    run = account.run(sys.executable, "-B", "-c", code, environment={"PYTHONPATH": str(aws.CLOUD)})
+    run = account.run(sys.executable, "-B", "-c", code, environment={"PYTHONPATH": str(aws.CLOUD / "lib")})
     assert run.returncode == 0, run.stderr
     left = [answer for answer in s3.get_paginator("list_object_versions").paginate(Bucket="lake", Prefix="curated/hr_readings/")]
     assert not any(answer.get("DeleteMarkers") for answer in left)

@@ -16,7 +16,7 @@ LINE_BYTES, PARQUET_BYTES = 313.4, 14.3  # packaging/cloud/README.md, "What it r
 
 
 def estimate(*words, code=0):
-    run = subprocess.run([aws.CLOUD / "estimate.sh", *words], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    run = subprocess.run([aws.BIN / "estimate.sh", *words], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
     assert run.returncode == code, run.stderr
     return run.stdout if code == 0 else run.stderr
 
@@ -113,7 +113,7 @@ def test_the_usual_month_is_below_the_budget():
     for words in (("--sensors", "1"), ("--sensors", "1", "--live"), ("--sensors", "200", "--live", "--hours", "12")):
         budget = re.search(r"BudgetDollars=(\d+)", text := estimate(*words))[1]
         assert int(budget) > 1.25 * total(text)
-    default = int(re.search(r"BudgetDollars: \{Type: Number, Default: (\d+)", (aws.CLOUD / "stacks/lake/template.yaml").read_text())[1])
+    default = int(re.search(r"BudgetDollars: \{Type: Number, Default: (\d+)", (aws.CLOUD / "templates/lake/template.yaml").read_text())[1])
     assert default > 1.25 * total(estimate("--sensors", "1", "--live"))
 
 
@@ -136,7 +136,7 @@ def test_deploy_makes_what_the_estimate_priced(server):
 
 
 def test_a_months_index_has_shards_that_lucene_can_count():
-    sys.path.insert(0, str(aws.CLOUD))
+    sys.path.insert(0, str(aws.CLOUD / "lib"))
     import sizing
 
     assert sizing.index_shards(1, 10) == 1

@@ -18,7 +18,7 @@ EXPORT = Path(__file__).parents[2] / "packaging/export"
 sys.path.insert(0, str(EXPORT))
 import hrv  # noqa: E402
 
-CATALOGUE = EXPORT.parent / "cloud/stacks/lake/catalogue.yaml"
+CATALOGUE = EXPORT.parent / "cloud/templates/lake/catalogue.yaml"
 
 
 def line(sequence, second, **fields):

@@ -55,7 +55,7 @@ def accepted_by_the_gateway(config):
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     folder = tmp_path_factory.mktemp("authority") / "ca"
-    made = subprocess.run([aws.CLOUD / "ca.sh", folder], capture_output=True, text=True)
+    made = subprocess.run([aws.BIN / "ca.sh", folder], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     return folder
 
@@ -65,7 +65,7 @@ def test_a_ca_is_made_once_and_its_key_is_its_owners(authority):
     text = openssl("x509", "-in", authority / "ca.pem", "-noout", "-text").stdout
     assert "CA:TRUE" in text and "Certificate Sign, CRL Sign" in text and "prime256v1" in text
     before = (authority / "ca.key").read_text()
-    again = subprocess.run([aws.CLOUD / "ca.sh", authority], capture_output=True, text=True)
+    again = subprocess.run([aws.BIN / "ca.sh", authority], capture_output=True, text=True)
     assert again.returncode == 1 and "has a CA already" in again.stderr
     assert (authority / "ca.key").read_text() == before
 

@@ -191,5 +191,5 @@ def test_states_lead_to_states_and_each_is_led_to(definition):
 
 
 def test_every_statement_of_the_folder_is_asked_but_the_one_for_people(definition):
-    used = set(re.findall(r'"QueryString": "(\w+)\.sql"', (cfn.CLOUD / "stacks/curated/maintenance.asl.json").read_text()))
+    used = set(re.findall(r'"QueryString": "(\w+)\.sql"', (cfn.CLOUD / "templates/curated/maintenance.asl.json").read_text()))
     assert used == {path.stem for path in (cfn.CLOUD / "curated").glob("*.sql")} - {"erase"}

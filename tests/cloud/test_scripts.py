@@ -19,8 +19,8 @@ import pytest
 
 import aws
 
-SCRIPTS = sorted(path.name for path in aws.CLOUD.glob("*.sh") if os.access(path, os.X_OK))
-SOURCED = sorted(path for path in aws.CLOUD.glob("*.sh"))
+SCRIPTS = sorted(path.name for path in aws.BIN.glob("*.sh"))
+SHELL = sorted(aws.CLOUD.glob("*/*.sh"))
 STACK = "hr-gatewayd"
 
 
@@ -49,15 +49,15 @@ def stacks(account):
 
 
 def test_shellcheck_finds_nothing():
-    run = subprocess.run(["shellcheck", "-x", *SOURCED], cwd=aws.REPOSITORY, capture_output=True, text=True)
+    run = subprocess.run(["shellcheck", "-x", *SHELL], cwd=aws.REPOSITORY, capture_output=True, text=True)
     assert run.stdout == ""
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_each_script_explains_itself_without_an_account(name):
-    run = subprocess.run([aws.CLOUD / name, "--help"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    run = subprocess.run([aws.BIN / name, "--help"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
-    assert f"packaging/cloud/{name}" in run.stdout
+    assert f"packaging/cloud/bin/{name}" in run.stdout
 
 
 @pytest.mark.parametrize(("change", "says"), [
@@ -266,7 +266,7 @@ def typed(account, text, *words):
     """A script at a terminal, where somebody types."""
     screen, terminal = pty.openpty()
     os.write(screen, text.encode())
-    run = subprocess.run([aws.CLOUD / words[0], *words[1:]], env=account.environment, stdin=terminal, capture_output=True,
+    run = subprocess.run([aws.BIN / words[0], *words[1:]], env=account.environment, stdin=terminal, capture_output=True,
                          text=True, timeout=aws.SCRIPT_SECONDS_MAX)
     os.close(screen)
     os.close(terminal)

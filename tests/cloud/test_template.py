@@ -90,7 +90,7 @@ def test_the_console_says_what_each_parameter_is_for_and_where(stack):
 
 def wired():
     """Which parameter of the other stacks deploy.sh takes from which output of the lake's."""
-    listed = re.search(r"declare -A WIRED=\((.*?)\n\)", (cfn.CLOUD / "deploy.sh").read_text(), re.S)[1]
+    listed = re.search(r"declare -A WIRED=\((.*?)\n\)", (cfn.CLOUD / "bin/deploy.sh").read_text(), re.S)[1]
     return dict(re.findall(r"\[(\w+)\]=(\w+)", listed))
 
 

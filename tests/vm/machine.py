@@ -320,12 +320,12 @@ class Machine:
             time.sleep(0.05)
 
 
-def stop_child(child: subprocess.Popen[Any], patience_s: float = 10) -> None:
+def stop_child(child: subprocess.Popen[Any], timeout_s: float = 10) -> None:
     """Ends a process of ours: asked first, then killed."""
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(patience_s)
+            child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

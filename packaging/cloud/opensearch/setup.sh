@@ -20,8 +20,8 @@
 # The user must be one who may do everything; name and password are no arguments, where other users would see them.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=packaging/cloud/common.sh
-. "$here/../common.sh"
+# shellcheck source=packaging/cloud/lib/common.sh
+. "$here/../lib/common.sh"
 
 REQUEST_S_MAX=60
 LEFT_OUT=3 # The exit code if something is missing that was not left out on purpose.

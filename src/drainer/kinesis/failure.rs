@@ -20,7 +20,7 @@ use super::names::{NameError, Names};
 use crate::drainer::settle::{CallError, ErrorClass, HELPER_FAILED, classify, failing_helper, untyped};
 
 /// A lookup that takes longer is what a call waits for.
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The code of a call that ran out of time while a credential helper went on.
 pub(super) const CREDENTIALS_PENDING: &str = "CredentialsPending";
@@ -93,7 +93,7 @@ fn unanswered(error: &SdkError<PutRecordsError>, identity: &Identity) -> CallErr
         return made(ErrorClass::Transient, CREDENTIALS_PENDING, message);
     }
     if let Some((name, since)) = Names::unanswered()
-        && since >= LOOKUP_PATIENCE
+        && since >= LOOKUP_TIMEOUT
     {
         let message = format!("the name servers have not answered for {name} in {} s", since.as_secs());
         return made(ErrorClass::Transient, "NameUnanswered", message);

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use crate::aggregation::{AggregationError, aggregate};
 use crate::bulk::{Operation, Refusal};
+use crate::deadline::{Deadline, WRITING_SHARE};
 use crate::event::{Answer, Batch, ItemFailure, NotKinesis};
 use crate::index::Minute;
 use crate::intake::{Intake, Placed, SetAside};
 use crate::opensearch::OpenSearch;
-use crate::patience::{Patience, WRITING_SHARE};
-use crate::summing::{NotSummed, sum};
 use crate::window::{STATE_MINUTES_MAX, TouchedMinutes};
 use crate::writing::{Fate, chain, write};
 
@@ -29,14 +29,14 @@ pub enum Failure {
     NotKinesis(#[source] NotKinesis),
     /// The readings are written; writing them again changes nothing.
     #[error("the batch comes again, for its window's minutes are not summed")]
-    NotSummed(#[source] NotSummed),
+    Aggregation(#[source] AggregationError),
 }
 
 impl From<Failure> for lambda_runtime::Diagnostic {
     fn from(failure: Failure) -> Self {
         let error_type = match failure {
             Failure::NotKinesis(_) => "NotKinesis",
-            Failure::NotSummed(_) => "NotSummed",
+            Failure::Aggregation(_) => "AggregationError",
         };
         Self { error_type: error_type.to_owned(), error_message: chain(&failure) }
     }
@@ -50,11 +50,11 @@ pub async fn handle(
     time_left: Duration,
 ) -> Result<Answer, Failure> {
     let began = Instant::now();
-    let mut patience = Patience::new(time_left);
+    let mut deadline = Deadline::new(time_left);
     let batch = Batch::parse(payload).map_err(Failure::NotKinesis)?;
     let mut intake = Intake::of(&batch);
     let operations: Vec<Operation> = intake.readings.iter().map(|placed| operation(placed, now_ms)).collect();
-    let fates = write(search, &operations, &mut patience.part(WRITING_SHARE)).await;
+    let fates = write(search, &operations, &mut deadline.part(WRITING_SHARE)).await;
     drop(operations);
     intake.set_aside.extend(refused(&intake.readings, &fates));
     log_set_aside(&batch, &mut intake.set_aside);
@@ -73,7 +73,7 @@ pub async fn handle(
     let mut touched = state(&batch);
     intake.readings.iter().for_each(|placed| touch(&mut touched, placed));
     let minutes = summed_now(&batch, &intake.readings, failed_records.first().copied(), &touched);
-    let result = sum(search, &minutes, &mut patience).await;
+    let result = aggregate(search, &minutes, &mut deadline).await;
     info!(
         records = batch.records.len(),
         lines = intake.lines,
@@ -85,7 +85,7 @@ pub async fn handle(
         ms = began.elapsed().as_millis() as u64,
         "Batch indexed"
     );
-    result.map_err(Failure::NotSummed)?;
+    result.map_err(Failure::Aggregation)?;
     if minutes == touched {
         touched = TouchedMinutes::default();
     }

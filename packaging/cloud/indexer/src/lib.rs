@@ -33,7 +33,7 @@ pub mod minutes;
 pub mod query;
 pub mod window;
 
+pub mod aggregation;
+pub mod deadline;
 pub mod opensearch;
-pub mod patience;
-pub mod summing;
 pub mod writing;

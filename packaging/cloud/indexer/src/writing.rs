@@ -4,8 +4,8 @@
 use tracing::{error, warn};
 
 use crate::bulk::{self, Operation, Refusal, Verdict};
+use crate::deadline::Deadline;
 use crate::opensearch::{CallError, OpenSearch};
-use crate::patience::Patience;
 
 /// What became of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +28,12 @@ enum Trouble {
 }
 
 /// Writes `operations`, and says what became of each, in their order.
-pub async fn write(search: &OpenSearch, operations: &[Operation], patience: &mut Patience) -> Vec<Fate> {
+pub async fn write(search: &OpenSearch, operations: &[Operation], deadline: &mut Deadline) -> Vec<Fate> {
     let mut fates = vec![Fate::Failed; operations.len()];
     let mut pending: Vec<usize> = (0..operations.len()).collect();
     let mut tries = 0;
     while !pending.is_empty() {
-        let trouble = pass(search, operations, &mut pending, &mut fates, patience).await;
+        let trouble = pass(search, operations, &mut pending, &mut fates, deadline).await;
         let Err(trouble) = trouble else { break };
         let (cause, waiting) = (chain(&trouble), pending.len());
         if let Trouble::Call(call) = &trouble
@@ -49,7 +49,7 @@ pub async fn write(search: &OpenSearch, operations: &[Operation], patience: &mut
             warn!(cause, waiting, "OpenSearch does not take all; trying again");
         }
         tries += 1;
-        if !patience.pause().await {
+        if !deadline.pause().await {
             warn!(cause, waiting, tries, "OpenSearch did not take all in this invocation's time");
             break;
         }
@@ -63,13 +63,13 @@ async fn pass(
     operations: &[Operation],
     pending: &mut Vec<usize>,
     fates: &mut [Fate],
-    patience: &Patience,
+    deadline: &Deadline,
 ) -> Result<(), Trouble> {
     let asked = std::mem::take(pending);
     let sizes: Vec<usize> = asked.iter().map(|&position| operations[position].lines().len()).collect();
     let mut trouble = None;
     for body in bulk::bodies(&sizes, bulk::BODY_BYTES_MAX) {
-        let verdicts = match call(search, operations, &asked[body.clone()], patience).await {
+        let verdicts = match call(search, operations, &asked[body.clone()], deadline).await {
             Ok(verdicts) => verdicts,
             Err(error) => {
                 // What troubles the whole of this call troubles the next one too.
@@ -95,9 +95,9 @@ async fn call(
     search: &OpenSearch,
     operations: &[Operation],
     asked: &[usize],
-    patience: &Patience,
+    deadline: &Deadline,
 ) -> Result<Vec<Verdict>, CallError> {
-    let timeout = patience.call_timeout().ok_or(CallError::Timeout)?;
+    let timeout = deadline.call_timeout().ok_or(CallError::Timeout)?;
     let body = asked.iter().map(|&position| operations[position].lines()).collect::<Vec<_>>().concat();
     let answer = search.post(&format!("/_bulk?{}", bulk::FILTER_PATH), body, timeout).await?;
     bulk::verdicts(&answer, asked.len()).map_err(|_| CallError::Unreadable)

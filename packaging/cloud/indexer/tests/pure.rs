@@ -3,8 +3,8 @@
 mod pure {
     pub mod batch;
     pub mod bulk;
+    pub mod deadline;
     pub mod minutes;
-    pub mod patience;
     pub mod window;
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Takes the cloud side down: the live stack, the curated table's, the lake's. The readings stay, unless told otherwise.
 #
-#   packaging/cloud/destroy.sh                  asks for the stack's name; stream, bucket and key stay
-#   packaging/cloud/destroy.sh --delete-data    asks once more, and deletes these too
+#   packaging/cloud/bin/destroy.sh                  asks for the stack's name; stream, bucket and key stay
+#   packaging/cloud/bin/destroy.sh --delete-data    asks once more, and deletes these too
 #
 #   --yes            do not ask
 #   --dry-run        say what would go and what would stay
@@ -14,13 +14,13 @@
 # the same stack name uses it again. An index in OpenSearch goes with its domain; the lake has what was in it.
 # After a failure half-way, run the same command again. Nothing that the stack did not make is ever deleted.
 set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=packaging/cloud/common.sh
-. "$here/common.sh"
-# shellcheck source=packaging/cloud/stacks.sh
-. "$here/stacks.sh"
-# shellcheck source=packaging/cloud/kept.sh
-. "$here/kept.sh"
+cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
+# shellcheck source=packaging/cloud/lib/common.sh
+. "$cloud/lib/common.sh"
+# shellcheck source=packaging/cloud/lib/cloudformation.sh
+. "$cloud/lib/cloudformation.sh"
+# shellcheck source=packaging/cloud/lib/retained.sh
+. "$cloud/lib/retained.sh"
 
 KEY_DAYS=30 # In which the deletion of the key, and so of all that it encrypts, can be called off; 30 is the most.
 
@@ -39,7 +39,7 @@ done
 
 # count_objects BUCKET [PREFIX]: all versions of them, and the marks of deletion.
 count_objects() {
-    "$here/versions.py" count "$@"
+    "$cloud/lib/object_versions.py" count "$@"
 }
 
 # find_curated: in `curated_place` the prefix of the curated table's files, if they are this stack's and nobody else's:
@@ -135,7 +135,7 @@ delete_access_keys() {
 make_way() {
     load_stack "$STACK" || return 0
     delete_access_keys "${OUTPUT[GatewayUserName]:-}"
-    [ -z "$curated_place" ] || "$here/versions.py" delete "$lake_bucket" "$curated_place"
+    [ -z "$curated_place" ] || "$cloud/lib/object_versions.py" delete "$lake_bucket" "$curated_place"
 }
 
 # For good. The key last: without it nothing could be read.
@@ -146,7 +146,7 @@ delete_what_is_kept() {
         echo "deleted: the stream $name"
     done
     for name in "${buckets[@]}"; do
-        "$here/versions.py" delete "$name"
+        "$cloud/lib/object_versions.py" delete "$name"
         aws s3api delete-bucket --bucket "$name"
         echo "deleted: the bucket $name"
     done

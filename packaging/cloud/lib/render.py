@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints a stack's whole CloudFormation template: stacks/STACK/template.yaml, then the folder's other files.
+"""Prints a stack's whole CloudFormation template: templates/STACK/template.yaml, then the folder's other files.
 
 SQL stands once, in its own file, and reaches the account through here. Into the lake's stack: a file of queries/views/
 becomes a Glue table of type VIRTUAL_VIEW, which is how Athena itself stores a view; its columns are the
@@ -8,7 +8,7 @@ changed in the console. Into the curated
 stack's state machine: the files of curated/ that it names. `hr_table` in a text follows the parameter TableName. Needs
 nothing but Python.
 
-    packaging/cloud/render.py lake|curated|live >target/cloud/STACK.yaml
+    packaging/cloud/lib/render.py lake|curated|live >target/cloud/STACK.yaml
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import query_text
 
-HERE = Path(__file__).resolve().parent
+CLOUD = Path(__file__).resolve().parents[1]
 # Words of the statements in curated/: the parameter that each stands for, or what the state machine makes of it.
 PARAMETER_WORDS = {"hr_table": "TableName", "LAKE_BUCKET": "Bucket", "LAKE_PREFIX": "Prefix"}
 COMPUTED_WORDS = {
@@ -138,11 +138,11 @@ def statement(path: Path) -> str:
 
 def state_machine() -> str:
     """The definition with its statements, as a text for Fn::Sub."""
-    definition = json.loads((HERE / "stacks/curated/maintenance.asl.json").read_text())
+    definition = json.loads((CLOUD / "templates/curated/maintenance.asl.json").read_text())
     for state in definition["States"].values():
         arguments = state.get("Arguments", {})
         if "QueryString" in arguments:
-            arguments["QueryString"] = statement(HERE / "curated" / arguments["QueryString"])
+            arguments["QueryString"] = statement(CLOUD / "curated" / arguments["QueryString"])
     return json.dumps(definition, separators=(",", ":"))
 
 
@@ -154,13 +154,13 @@ def uncommented(yaml: str) -> str:
 
 def render(stack: str) -> str:
     """The template's text."""
-    head = HERE / "stacks" / stack / "template.yaml"
+    head = CLOUD / "templates" / stack / "template.yaml"
     parts = [path for path in sorted(head.parent.glob("*.yaml")) if path != head]
     texts = [uncommented(path.read_text().rstrip()) for path in [head, *parts]]
     # JSON is YAML.
     if stack == "lake":
-        resources = {resource_name(path): view(path) for path in sorted((HERE / "queries/views").glob("*.sql"))}
-        resources |= {resource_name(path): named_query(path) for path in sorted((HERE / "queries").glob("*.sql"))}
+        resources = {resource_name(path): view(path) for path in sorted((CLOUD / "queries/views").glob("*.sql"))}
+        resources |= {resource_name(path): named_query(path) for path in sorted((CLOUD / "queries").glob("*.sql"))}
         texts += [f"  {name}: {json.dumps(resource, separators=(',', ':'))}" for name, resource in resources.items()]
     if stack == "curated":
         texts = [text.replace("!Sub STATE_MACHINE", f"!Sub {json.dumps(state_machine())}") for text in texts]
@@ -168,7 +168,7 @@ def render(stack: str) -> str:
 
 
 if __name__ == "__main__":
-    stacks = sorted(path.name for path in (HERE / "stacks").iterdir())
+    stacks = sorted(path.name for path in (CLOUD / "templates").iterdir())
     if sys.argv[1:] not in [[stack] for stack in stacks]:
         sys.exit(f"usage: render.py {'|'.join(stacks)}")
     print(render(sys.argv[1]), end="")

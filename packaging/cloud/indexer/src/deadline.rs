@@ -24,12 +24,12 @@ const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration
 
 /// What is left of an invocation's time.
 #[derive(Debug)]
-pub struct Patience {
+pub struct Deadline {
     ends: Instant,
     attempt: u32,
 }
 
-impl Patience {
+impl Deadline {
     /// For an invocation that Lambda ends `time_left` from now.
     pub fn new(time_left: Duration) -> Self {
         Self { ends: Instant::now() + time_left.saturating_sub(ANSWER_MARGIN), attempt: 0 }

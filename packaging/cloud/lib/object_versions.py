@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Counts or deletes everything in a bucket, old versions and marks of deletion included.
 
-    versions.py count BUCKET [PREFIX]
-    versions.py delete BUCKET [PREFIX]
+    object_versions.py count BUCKET [PREFIX]
+    object_versions.py delete BUCKET [PREFIX]
 """
 
 import sys

@@ -16,7 +16,7 @@ from typing import Any
 import render
 from aws_cli import AwsError, aws
 from erase_objects import delete_all, delete_object
-from versions import answers
+from object_versions import answers
 
 POLL_SECONDS = float(os.environ.get("HR_POLL_SECONDS", "2"))
 QUERY_SECONDS_MAX = 3600
@@ -25,7 +25,7 @@ RUNS_MAX = 50  # OPTIMIZE and VACUUM do a part, and say that more is to be done.
 EXPIRE_SECONDS = 1  # For this one VACUUM.
 SNAPSHOT_SECONDS_USUAL = 432_000  # Athena's own.
 LIST_LAG_SECONDS = 8 * POLL_SECONDS  # The list of executions does not show a new one at once.
-AHEAD_DAYS = 800  # As the table shows them (stacks/lake/catalogue.yaml).
+AHEAD_DAYS = 800  # As the table shows them (templates/lake/catalogue.yaml).
 CURATED = "curated/hr_readings/"  # Below the lake's prefix, as is the landed data.
 
 
@@ -63,7 +63,7 @@ def repeatedly(sql: str) -> None:
 
 
 def statement(name: str) -> str:
-    return render.body((render.HERE / "curated" / name).read_text()).rstrip(";")
+    return render.body((render.CLOUD / "curated" / name).read_text()).rstrip(";")
 
 
 class Tables:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Asks the lake one of the queries of queries/ and prints the answer as a table.
 #
-#   packaging/cloud/query.sh                                          which there are, and what each takes
-#   packaging/cloud/query.sh sessions --from 2025-07-01 --to 2025-07-31
-#   packaging/cloud/query.sh range --from "2025-07-15 17:00" --to "2025-07-15 18:00" --zone Asia/Kolkata
-#   packaging/cloud/query.sh zones --from 2025-07-15 --to 2025-07-15 --highest 185 --csv
+#   packaging/cloud/bin/query.sh                                          which there are, and what each takes
+#   packaging/cloud/bin/query.sh sessions --from 2025-07-01 --to 2025-07-31
+#   packaging/cloud/bin/query.sh range --from "2025-07-15 17:00" --to "2025-07-15 18:00" --zone Asia/Kolkata
+#   packaging/cloud/bin/query.sh zones --from 2025-07-15 --to 2025-07-15 --highest 185 --csv
 #
 #   NAME             the query, or a part of its name that no other has
 #   --from, --to     days, or local times where the query takes times
@@ -19,9 +19,9 @@
 # Athena bills what a query reads, 10 MB at least: the header of each file in queries/ says what it reads. How much it was is
 # said at the end. The workgroup's bound (ScanLimitBytes) holds here too.
 set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=packaging/cloud/common.sh
-. "$here/common.sh"
+cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
+# shellcheck source=packaging/cloud/lib/common.sh
+. "$cloud/lib/common.sh"
 
 words=()
 while [ $# -gt 0 ]; do
@@ -48,4 +48,4 @@ if [ ${#words[@]} -gt 0 ] && [ -z "$DRY_RUN" ]; then
     need_lake
     export WORK_GROUP=${OUTPUT[WorkGroup]} LAKE_DATABASE=${OUTPUT[Database]} LAKE_TABLE=${OUTPUT[Table]}
 fi
-"$here/query.py" ${DRY_RUN:+--dry-run} "${words[@]}"
+"$cloud/lib/query.py" ${DRY_RUN:+--dry-run} "${words[@]}"

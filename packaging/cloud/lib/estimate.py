@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sizing
 
-HERE = Path(__file__).resolve().parent
+CLOUD = Path(__file__).resolve().parents[1]
 HOURS = 730  # AWS counts a month so.
 DAYS = HOURS / 24
 GB, TB = 2**30, 2**40  # What AWS calls so in a bill.
@@ -29,7 +29,7 @@ KMS_CALLS_PER_HOUR = 12  # Kinesis: each who writes or reads asks for the data k
 
 def parameters(part: str) -> dict[str, str]:
     """The defaults of a template's parameters. Its head is regular enough to be read without a YAML library."""
-    text = (HERE / "stacks" / part / "template.yaml").read_text()
+    text = (CLOUD / "templates" / part / "template.yaml").read_text()
     head = re.search(r"^Parameters:\n(.*?)^\S", text, re.S | re.M)[1]
     blocks = re.findall(r"^  (\w+):(.*(?:\n    .*)*)", head, re.M)
     found = {name: re.search(r'Default: ("[^"]*"|[^,}\n]+)', block) for name, block in blocks}
@@ -37,11 +37,11 @@ def parameters(part: str) -> dict[str, str]:
 
 
 def alarms(part: str) -> int:
-    return sum(path.read_text().count("Type: AWS::CloudWatch::Alarm") for path in (HERE / "stacks" / part).glob("*.yaml"))
+    return sum(path.read_text().count("Type: AWS::CloudWatch::Alarm") for path in (CLOUD / "templates" / part).glob("*.yaml"))
 
 
 def indexer_gib() -> float:
-    text = (HERE / "stacks/live/indexer.yaml").read_text()
+    text = (CLOUD / "templates/live/indexer.yaml").read_text()
     return int(re.search(r"MemorySize: (\d+)", text)[1]) / 1024
 
 
@@ -202,7 +202,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-curated", dest="curated", action="store_false")
     parser.add_argument("--parameter", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--region", default=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1")
-    parser.add_argument("--prices", type=Path, default=max(HERE.glob("prices-*.json")))
+    parser.add_argument("--prices", type=Path, default=max(CLOUD.glob("prices-*.json")))
     return parser.parse_args()
 
 

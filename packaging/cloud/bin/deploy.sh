@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Makes the cloud side, or brings it up to date: the lake, the curated table, and the live dashboard.
 #
-#   packaging/cloud/deploy.sh --viewer 203.0.113.7/32      everything
-#   packaging/cloud/deploy.sh --no-live                    without OpenSearch, which costs most
-#   packaging/cloud/deploy.sh --dry-run --no-live          shows what would change, and changes nothing
+#   packaging/cloud/bin/deploy.sh --viewer 203.0.113.7/32      everything
+#   packaging/cloud/bin/deploy.sh --no-live                    without OpenSearch, which costs most
+#   packaging/cloud/bin/deploy.sh --dry-run --no-live          shows what would change, and changes nothing
 #
 #   --viewer CIDR           from where people may log in to the dashboard, and this script set it up;
 #                           "none" closes it again
@@ -24,15 +24,15 @@
 # stack of this name was destroyed, the stream, bucket and key it left are used again.
 # Needs AWS CLI 1.29 or 2.13, python3, curl, and the rights of an administrator.
 set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=packaging/cloud/common.sh
-. "$here/common.sh"
-# shellcheck source=packaging/cloud/stacks.sh
-. "$here/stacks.sh"
-# shellcheck source=packaging/cloud/kept.sh
-. "$here/kept.sh"
-# shellcheck source=packaging/cloud/certificates.sh
-. "$here/certificates.sh"
+cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
+# shellcheck source=packaging/cloud/lib/common.sh
+. "$cloud/lib/common.sh"
+# shellcheck source=packaging/cloud/lib/cloudformation.sh
+. "$cloud/lib/cloudformation.sh"
+# shellcheck source=packaging/cloud/lib/retained.sh
+. "$cloud/lib/retained.sh"
+# shellcheck source=packaging/cloud/lib/certificates.sh
+. "$cloud/lib/certificates.sh"
 
 # What the other stacks take from the lake, not from the person: parameter and output.
 declare -A WIRED=(
@@ -106,7 +106,7 @@ size_parts() {
     if [ -n "$live" ] || is_there "$STACK-live"; then words+=(--live); fi
     if [ -z "$curated" ] && ! is_there "$STACK-curated"; then words+=(--no-curated); fi
     for pair in "${given[@]}"; do words+=(--parameter "$pair"); done
-    lines_of sized "$here/estimate.py" "${load[@]}" "${words[@]}"
+    lines_of sized "$cloud/lib/estimate.py" "${load[@]}" "${words[@]}"
     echo "for ${load[*]}: ${sized[*]} (a stream or domain of before, or of yours, stays as it is)"
     given+=("${sized[@]}")
 }
@@ -177,11 +177,11 @@ lake_is_there() {
 # upload_indexer: CODE_KEY is where it is. The name is of its bytes, so that a new build is a change of the stack.
 upload_indexer() {
     if [ -z "$zip" ]; then
-        if [ ! -x "$here/../build-lambda.sh" ] || ! command -v apt-get >/dev/null; then
+        if [ ! -x "$cloud/../build-lambda.sh" ] || ! command -v apt-get >/dev/null; then
             die "the indexer is built on Debian alone: give --lambda-zip hr-indexer-VERSION-arm64.zip, which
     packaging/package-release.sh makes there, or --no-live"
         fi
-        zip=$("$here/../build-lambda.sh" | tail -n 1)
+        zip=$("$cloud/../build-lambda.sh" | tail -n 1)
     fi
     [ -s "$zip" ] || die "there is no $zip: packaging/build-lambda.sh makes it"
     CODE_KEY=${OUTPUT[Prefix]:-}artifacts/hr-indexer-$(python3 -c 'import hashlib, sys
@@ -203,9 +203,9 @@ set_up_dashboard() {
     master_credentials ||
         die "the stacks are up, but the dashboard is not:
     put your domain's OPENSEARCH_USER and OPENSEARCH_PASSWORD into the environment and run this again"
-    "$here/opensearch/setup.sh" "$endpoint" --indexer-role "${OUTPUT[IndexerRoleArn]}" --topic "$topic" \
+    "$cloud/opensearch/setup.sh" "$endpoint" --indexer-role "${OUTPUT[IndexerRoleArn]}" --topic "$topic" \
         --alert-role "${OUTPUT[AlertRoleArn]}" --nodes "${PARAMETER[NodeCount]:-1}" \
-        --shards "$(PYTHONPATH=$here python3 -c 'import sys, sizing
+        --shards "$(PYTHONPATH=$cloud/lib python3 -c 'import sys, sizing
 print(sizing.index_shards(*map(int, sys.argv[1:])))' "${PARAMETER[NodeCount]:-1}" "${PARAMETER[VolumeGiB]:-10}")" || status=$?
     case $status in
         0) ;;
@@ -222,7 +222,7 @@ say_what_next() {
     load_stack "$STACK"
     case ${PARAMETER[GatewayIdentity]:-none} in
         none)
-            echo "No gateway can send yet. For certificates: $here/ca.sh DIR, then deploy.sh --ca DIR;"
+            echo "No gateway can send yet. For certificates: $cloud/bin/ca.sh DIR, then deploy.sh --ca DIR;"
             echo "for a first try: deploy.sh --parameter GatewayIdentity=user. Then:"
             ;;
         roles-anywhere) add=" --ca DIR" ;;
@@ -231,9 +231,9 @@ say_what_next() {
         '') echo "Nobody hears of alarms: deploy.sh --parameter AlarmEmail=you@example.org" ;;
         *) echo "Alarms go to ${PARAMETER[AlarmEmail]}, once the link in the mail that AWS sends there is opened: status.sh says whether it was." ;;
     esac
-    echo "Add a gateway:   $here/add-gateway.sh NAME${add:-}"
-    echo "How it is:       $here/status.sh"
-    echo "What it costs:   $here/estimate.sh --sensors 1 --live"
+    echo "Add a gateway:   $cloud/bin/add-gateway.sh NAME${add:-}"
+    echo "How it is:       $cloud/bin/status.sh"
+    echo "What it costs:   $cloud/bin/estimate.sh --sensors 1 --live"
     [ -z "$live" ] || echo "Dashboard:       $endpoint/_dashboards/"
     [ -z "${secret:-}" ] || {
         echo "  as hr-admin; the password shows:"

@@ -88,7 +88,7 @@ delete_stack() {
 
 # render PART: the template, into $WORK/PART.yaml.
 render() {
-    "$CLOUD/render.py" "$1" >"$WORK/$1.yaml"
+    "$LIB/render.py" "$1" >"$WORK/$1.yaml"
     [ "$(wc -c <"$WORK/$1.yaml")" -le $TEMPLATE_BYTES_MAX ] || die "the template of $1 is larger than $TEMPLATE_BYTES_MAX bytes"
 }
 

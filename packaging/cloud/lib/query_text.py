@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 
-QUERIES = Path(__file__).resolve().parent / "queries"
+QUERIES = Path(__file__).resolve().parents[1] / "queries"
 PARAMETER = re.compile(r"^-- parameter (\w+) (\w+) (.+)$", re.MULTILINE)
 
 

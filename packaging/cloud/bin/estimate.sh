@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What the cloud side costs a month, from the templates' own choices and a dated file of list prices.
 #
-#   packaging/cloud/estimate.sh --sensors 1 --live
-#   packaging/cloud/estimate.sh --sensors 200 --gateways 40 --hours 12 --parameter StreamMode=ON_DEMAND
+#   packaging/cloud/bin/estimate.sh --sensors 1 --live
+#   packaging/cloud/bin/estimate.sh --sensors 200 --gateways 40 --hours 12 --parameter StreamMode=ON_DEMAND
 #
 #   --sensors N      watches and straps
 #   --gateways M     default: 1
@@ -19,13 +19,13 @@
 #
 # Talks to nobody. Left out: your own queries, data transfer out, taxes, free tiers.
 set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=packaging/cloud/common.sh
-. "$here/common.sh"
+cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
+# shellcheck source=packaging/cloud/lib/common.sh
+. "$cloud/lib/common.sh"
 case " $* " in *" --help "* | *" -h "*)
     show_help
     exit 0
     ;;
 esac
 need python3 "apt-get install python3"
-exec "$here/estimate.py" "$@"
+exec "$cloud/lib/estimate.py" "$@"

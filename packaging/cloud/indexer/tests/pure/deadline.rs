@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use hr_indexer::deadline::{ANSWER_MARGIN, CALL_TIMEOUT, Deadline};
 use hr_indexer::opensearch::{CallError, ConfigError, OpenSearch};
-use hr_indexer::patience::{ANSWER_MARGIN, CALL_TIMEOUT, Patience};
 
 #[test]
 fn time_for_the_answer_is_kept_and_no_call_takes_all() {
-    assert_eq!(Patience::new(ANSWER_MARGIN).call_timeout(), None);
-    assert_eq!(Patience::new(Duration::from_secs(900)).call_timeout(), Some(CALL_TIMEOUT));
-    let short = Patience::new(ANSWER_MARGIN + Duration::from_secs(4));
+    assert_eq!(Deadline::new(ANSWER_MARGIN).call_timeout(), None);
+    assert_eq!(Deadline::new(Duration::from_secs(900)).call_timeout(), Some(CALL_TIMEOUT));
+    let short = Deadline::new(ANSWER_MARGIN + Duration::from_secs(4));
     assert!(short.call_timeout().unwrap() <= Duration::from_secs(4));
     assert!(short.part(0.75).call_timeout().unwrap() <= Duration::from_secs(3));
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Puts what Firehose could not deliver (the objects under errors/ in the bucket) back on the stream.
 #
-#   packaging/cloud/replay.sh --dry-run     counts what would be sent, by kind of error
-#   packaging/cloud/replay.sh               sends it; each object moves to replayed/ once all its lines were accepted
+#   packaging/cloud/bin/replay.sh --dry-run     counts what would be sent, by kind of error
+#   packaging/cloud/bin/replay.sh               sends it; each object moves to replayed/ once all its lines were accepted
 #
 #   --prefix PREFIX  only these objects; default errors/
 #   --all            also lines that are no readings: without this they stay where they are, and are named, since they
@@ -14,9 +14,9 @@
 # stopped half-way, or if it had been delivered after all); its reading_id makes that harmless.
 # Exit status: 0 all sent, 1 something is left.
 set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=packaging/cloud/common.sh
-. "$here/common.sh"
+cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
+# shellcheck source=packaging/cloud/lib/common.sh
+. "$cloud/lib/common.sh"
 
 prefix=errors/ all=
 while [ $# -gt 0 ]; do
@@ -38,4 +38,4 @@ done
 [[ $prefix == errors/* ]] || usage "--prefix begins with errors/"
 connect
 need_lake
-"$here/replay.py" "${OUTPUT[Bucket]}" "${OUTPUT[StreamArn]##*/}" "${OUTPUT[Prefix]:-}" "$prefix" ${all:+"$all"} ${DRY_RUN:+--dry-run}
+"$cloud/lib/replay.py" "${OUTPUT[Bucket]}" "${OUTPUT[StreamArn]##*/}" "${OUTPUT[Prefix]:-}" "$prefix" ${all:+"$all"} ${DRY_RUN:+--dry-run}

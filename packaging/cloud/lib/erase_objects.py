@@ -12,7 +12,7 @@ from pathlib import Path
 
 import failed_records
 from aws_cli import AwsError, aws
-from versions import OBJECTS_MAX, answers, listed
+from object_versions import OBJECTS_MAX, answers, listed
 
 
 def holds(line: bytes, sensor: str) -> bool:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Erases what one sensor (one person's watch or strap) ever sent, wherever the cloud side keeps it.
 #
-#   packaging/cloud/erase-sensor.sh adi-forerunner --dry-run    counts what would go
-#   packaging/cloud/erase-sensor.sh adi-forerunner              asks for the name once more, and erases
+#   packaging/cloud/bin/erase-sensor.sh adi-forerunner --dry-run    counts what would go
+#   packaging/cloud/bin/erase-sensor.sh adi-forerunner              asks for the name once more, and erases
 #
 #   --yes            do not ask
 #   --stack NAME     default hr-gatewayd
@@ -17,9 +17,9 @@
 # snapshots of the domain for 14 days, the gateway's own queue, copies that people made.
 # Needs the rights of an administrator, and to be inside --viewer for the index (see deploy.sh).
 set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=packaging/cloud/common.sh
-. "$here/common.sh"
+cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
+# shellcheck source=packaging/cloud/lib/common.sh
+. "$cloud/lib/common.sh"
 
 sensor=
 while [ $# -gt 0 ]; do
@@ -54,7 +54,7 @@ if load_stack "$STACK-live" && [ -n "${OUTPUT[Endpoint]:-}" ]; then
 fi
 [ -n "$DRY_RUN" ] || confirm "$sensor" "This erases all readings of $sensor in the stack $STACK for good."
 status=0
-"$here/erase.py" "$sensor" ${DRY_RUN:+--dry-run} || status=$?
+"$cloud/lib/erase.py" "$sensor" ${DRY_RUN:+--dry-run} || status=$?
 hours=$(aws kinesis describe-stream-summary --stream-name "$stream" --query StreamDescriptionSummary.RetentionPeriodHours --output text)
 cat <<EOF
 

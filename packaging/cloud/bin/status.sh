@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # How the cloud side is, on one screen: each line ends with OK or with what to do.
 #
-#   packaging/cloud/status.sh
+#   packaging/cloud/bin/status.sh
 #
 #   --stack NAME     default hr-gatewayd
 #   --region, --profile   as the AWS CLI takes them
 #
 # Reads only. Exit status: 0 all is well, 1 a person is needed.
 set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=packaging/cloud/common.sh
-. "$here/common.sh"
-# shellcheck source=packaging/cloud/checks.sh
-. "$here/checks.sh"
+cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
+# shellcheck source=packaging/cloud/lib/common.sh
+. "$cloud/lib/common.sh"
+# shellcheck source=packaging/cloud/lib/checks.sh
+. "$cloud/lib/checks.sh"
 
 while [ $# -gt 0 ]; do
     common_option "$@" || usage "unknown option \"$1\""

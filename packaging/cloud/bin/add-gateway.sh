@@ -2,9 +2,9 @@
 # Gives a gateway the right to put readings on the stream, and prints what to configure and install there.
 # Installs nothing: the files and commands are for you to take to the gateway.
 #
-#   packaging/cloud/add-gateway.sh living-room --ca DIR    with a certificate (the stack was deployed with --ca DIR)
-#   packaging/cloud/add-gateway.sh living-room             with an access key (GatewayIdentity=user, a first try)
-#   packaging/cloud/add-gateway.sh --remove living-room --ca DIR    takes the right away again
+#   packaging/cloud/bin/add-gateway.sh living-room --ca DIR    with a certificate (the stack was deployed with --ca DIR)
+#   packaging/cloud/bin/add-gateway.sh living-room             with an access key (GatewayIdentity=user, a first try)
+#   packaging/cloud/bin/add-gateway.sh --remove living-room --ca DIR    takes the right away again
 #
 #   --output FOLDER  where key, certificate and configuration go; default ./hr-gateway-NAME
 #   --remove         certificate: it is revoked, and AWS is told; access key: it is deleted. The hour for which
@@ -17,11 +17,11 @@
 # NAME is the gateway's id: 1 to 64 letters, digits, ".", "_" or "-". A certificate is valid for a year: before that,
 # move the folder away and run this again. All gateways share the one user's right, and a user can have two keys.
 set -euo pipefail
-here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=packaging/cloud/common.sh
-. "$here/common.sh"
-# shellcheck source=packaging/cloud/certificates.sh
-. "$here/certificates.sh"
+cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
+# shellcheck source=packaging/cloud/lib/common.sh
+. "$cloud/lib/common.sh"
+# shellcheck source=packaging/cloud/lib/certificates.sh
+. "$cloud/lib/certificates.sh"
 
 KEYS_MAX=2 # IAM: access keys of one user.
 
@@ -182,7 +182,7 @@ case ${PARAMETER[GatewayIdentity]:-none} in
     roles-anywhere) if [ -n "$remove" ]; then remove_certificate; else add_by_certificate; fi ;;
     user) if [ -n "$remove" ]; then remove_key; else add_by_user; fi ;;
     *)
-        die "the stack $STACK lets no gateway in. For certificates: $here/ca.sh DIR, then deploy.sh --ca DIR;
+        die "the stack $STACK lets no gateway in. For certificates: $cloud/bin/ca.sh DIR, then deploy.sh --ca DIR;
     for a first try: deploy.sh --parameter GatewayIdentity=user"
         ;;
 esac

@@ -8,7 +8,7 @@ if [ "${BASH_VERSINFO[0]}" -lt 4 ]; then
     echo "$(basename "$0"): bash 4 or newer is needed: brew install bash" >&2
     exit 1
 fi
-CLOUD=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+LIB=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 STACK=hr-gatewayd
 STACK_TAG=hr-gatewayd:stack # On all that a stack makes; what outlives the stack is found again by it.
 PROFILE=
