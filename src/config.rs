@@ -189,6 +189,8 @@ pub struct DrainConfig {
     pub batch_bytes_max: Size,
     /// Calls in flight at once, 1 to 16.
     pub calls_in_flight_max: usize,
+    /// So long a reading waits for others that go with it, up to 60 s: fewer and larger records.
+    pub linger: Span,
     /// A call that takes longer counts as failed (and may have been accepted).
     pub request_timeout: Span,
     /// Ceiling of the delay between two tries while the endpoint cannot be reached.
@@ -306,6 +308,7 @@ impl Default for DrainConfig {
             record_readings_max: RECORD_READINGS_MAX,
             batch_bytes_max: Size(512 << 10),
             calls_in_flight_max: 4,
+            linger: Span::default(),
             request_timeout: Span::from_secs(10),
             retry_delay_max: Span::from_secs(2),
             blocked_delay_max: Span::from_secs(60),

@@ -10,6 +10,8 @@
 mod books;
 #[path = "simulation/endings.rs"]
 mod endings;
+#[path = "simulation/fleet.rs"]
+mod fleet;
 #[path = "simulation/gaps.rs"]
 mod gaps;
 #[path = "simulation/history.rs"]
@@ -38,8 +40,9 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use fleet::Scene;
 use plant::Plant;
 use shrink::{Replay, shrink};
 
@@ -175,4 +178,31 @@ fn planted_bugs_are_found() {
         let text = again.split_whitespace().next().and_then(|word| word.split_once('='));
         assert_eq!(text.and_then(|(_, named)| Replay::parse(named)), Some(shortest), "{again}");
     }
+}
+
+/// A hundred gateways come back at once: what they send in vain costs their uplinks, and would go on for as long as
+/// they contend.
+#[test]
+fn gateways_that_come_back_at_once_send_little_in_vain() {
+    let scene = Scene {
+        gateways: 100,
+        outage: Duration::from_secs(10 * 60),
+        uplink_bytes_per_s: 1_000_000.0,
+        jitter: true,
+        ends: Duration::from_secs(600),
+    };
+    let outcome = fleet::play(scene, 1);
+    assert_eq!(outcome.measured, outcome.accepted + outcome.queued);
+    assert_eq!(outcome.drained.len(), scene.gateways, "the last one has sent what it kept");
+    let busiest = outcome.seconds.iter().map(|second| second.offered_bytes).max();
+    assert!(
+        busiest.is_some_and(|bytes| bytes < 10 * fleet::SHARD_BYTES_PER_S as u64),
+        "{busiest:?} bytes in one second"
+    );
+    assert!(
+        outcome.sent_for_each_accepted() < 2.0,
+        "{} sent for each accepted",
+        outcome.sent_for_each_accepted()
+    );
+    assert!(outcome.rejected_share() < 0.15, "{} of the entries rejected", outcome.rejected_share());
 }

@@ -110,6 +110,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Most calls in flight.
     pub calls_in_flight_max: usize,
+    /// So long what was appended waits for more.
+    pub linger: Duration,
     /// Ceiling of the delay between tries of what fails by itself.
     pub retry_delay_max: Duration,
     /// Ceiling of the delay between tries of what a person must mend.
@@ -123,6 +125,7 @@ impl Limits {
             record_readings_max: config.record_readings_max.clamp(1, RECORD_READINGS_MAX),
             batch_bytes_max: config.batch_bytes_max.0 as usize,
             calls_in_flight_max: config.calls_in_flight_max,
+            linger: config.linger.0,
             retry_delay_max: config.retry_delay_max.0,
             blocked_delay_max: config.blocked_delay_max.0,
         }

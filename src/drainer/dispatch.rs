@@ -10,7 +10,7 @@
 //! * A reading is dead-lettered only alone, and only if the sink accepted something else since it was
 //!   first refused: a sink that refuses everything costs nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::batch::{BATCH_RECORDS_MAX, CallSize, Limits, Record};
@@ -19,6 +19,7 @@ use super::outage::Outage;
 use super::pace::Pacer;
 use super::settle::{CallError, EntryVerdict, ErrorClass, Settlement};
 use super::suspects::{Others, Refusal, Suspects};
+use super::waiting::{Tries, Waiting, WaitingRecords};
 use crate::backoff::Backoff;
 use crate::config::DrainOrder;
 use crate::queue::durable::SEAL_ITEMS;
@@ -32,6 +33,8 @@ const FETCH_ITEMS_STEP: usize = SEAL_ITEMS as usize;
 const ITEM_BYTES: usize = 300;
 /// Most items claimed at once: bounds the drainer's memory, at about 230 bytes encoded each.
 pub const CLAIMED_ITEMS_MAX: u64 = 10_000;
+/// What a call may carry that asks whether an outage is over: sent in vain again and again, perhaps by many.
+const PROBE_BYTES_MAX: usize = 8 << 10;
 const RETRY_BASE: Duration = Duration::from_millis(100);
 const BLOCKED_BASE: Duration = Duration::from_secs(1);
 
@@ -60,22 +63,6 @@ pub struct Batch {
     asks_barren: bool,
 }
 
-/// What is known of a record beside itself.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tries {
-    /// How often it was sent in vain.
-    attempts: u32,
-    /// The fetch that brought it.
-    fetch: u64,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    record: Record,
-    tries: Tries,
-    not_before: Duration,
-}
-
 /// The state machine.
 #[derive(Debug)]
 pub struct Dispatcher {
@@ -84,8 +71,7 @@ pub struct Dispatcher {
     retry: Backoff,
     claimed: SequenceSet,
     claimed_count: u64,
-    waiting: VecDeque<Waiting>,
-    waiting_items: usize,
+    waiting: WaitingRecords,
     suspects: Suspects,
     in_flight: usize,
     /// The queue may hold items that are not claimed.
@@ -118,8 +104,7 @@ impl Dispatcher {
             order,
             claimed: SequenceSet::default(),
             claimed_count: 0,
-            waiting: VecDeque::new(),
-            waiting_items: 0,
+            waiting: WaitingRecords::default(),
             suspects: Suspects::default(),
             in_flight: 0,
             more: true,
@@ -158,12 +143,15 @@ impl Dispatcher {
             return Step::Wait(None);
         }
         let newest_first = self.order == DrainOrder::NewestFirst;
-        let bytes_max = self.size.bytes_max(now);
+        let mut bytes_max = self.size.bytes_max(now);
+        if self.outage.probe_at().is_some() {
+            bytes_max = bytes_max.min(PROBE_BYTES_MAX);
+        }
         let fetch_items = self.fetch_items(bytes_max);
         if self.more
             && self.fetching.is_none()
             && self.claimed_count < CLAIMED_ITEMS_MAX
-            && (newest_first || self.waiting_items < fetch_items)
+            && (newest_first || self.waiting.items() < fetch_items)
         {
             self.more = false;
             self.fetching = Some(self.given_back);
@@ -184,8 +172,9 @@ impl Dispatcher {
         let mut bytes = 0;
         let mut fits = None;
         let mut index = 0;
-        while index < self.waiting.len() && batch.records.len() < BATCH_RECORDS_MAX {
-            let next = &self.waiting[index];
+        while batch.records.len() < BATCH_RECORDS_MAX
+            && let Some(next) = self.waiting.get(index)
+        {
             if next.not_before > now {
                 wait_until(next.not_before);
                 index += 1;
@@ -196,7 +185,7 @@ impl Dispatcher {
             }
             // What was fetched together is sent together where it can be: it then leaves the queue as it lies there.
             if fits != Some(next.tries.fetch) {
-                if bytes > 0 && bytes + self.bytes_of_fetch_at(index) > bytes_max {
+                if bytes > 0 && bytes + self.waiting.bytes_of_fetch_at(index) > bytes_max {
                     break;
                 }
                 fits = Some(next.tries.fetch);
@@ -208,14 +197,18 @@ impl Dispatcher {
                 continue;
             }
             let barren = self.hold.is_barren(shard);
+            let record_bytes_max = bytes_max.min(self.pacer.record_bytes_max(&next.record.sensor));
+            if next.record.bytes() > record_bytes_max && next.record.sequences.len() > 1 {
+                self.waiting.split(index, record_bytes_max);
+                continue;
+            }
             if let Err(wait) = self.pacer.admit(&next.record, now) {
                 wait_until(now + wait);
                 index += 1;
                 continue;
             }
-            let Some(next) = self.waiting.remove(index) else { break };
+            let Some(next) = self.waiting.take(index) else { break };
             bytes += next.record.bytes();
-            self.waiting_items -= next.record.sequences.len();
             batch.records.push(next.record);
             batch.tries.push(next.tries);
             batch.asks_barren |= barren;
@@ -234,13 +227,6 @@ impl Dispatcher {
     fn fetch_items(&self, bytes_max: usize) -> usize {
         let steps = bytes_max / self.item_bytes / FETCH_ITEMS_STEP;
         (steps * FETCH_ITEMS_STEP).clamp(FETCH_ITEMS_STEP, FETCH_ITEMS_MAX)
-    }
-
-    /// What waits from `index` on of the fetch that brought the record there.
-    fn bytes_of_fetch_at(&self, index: usize) -> usize {
-        let fetch = self.waiting[index].tries.fetch;
-        let together = self.waiting.range(index..).take_while(|waiting| waiting.tries.fetch == fetch);
-        together.map(|waiting| waiting.record.bytes()).sum()
     }
 
     /// The records packed from what [`Step::Fetch`] brought. `exhausted` says that the queue had fewer
@@ -265,7 +251,6 @@ impl Dispatcher {
             let newest = record.sequences.last().copied().unwrap_or_default();
             self.newest_seen = self.newest_seen.max(newest);
             self.claimed_count += record.sequences.len() as u64;
-            self.waiting_items += record.sequences.len();
             let is_live = newest > newest_before;
             let waiting = Waiting { record, tries, not_before: now };
             match self.order {
@@ -273,7 +258,7 @@ impl Dispatcher {
                 _ => self.waiting.push_back(waiting),
             }
         }
-        live.into_iter().rev().for_each(|waiting| self.waiting.push_front(waiting));
+        self.waiting.put_first(live);
     }
 
     /// The answer to a batch that [`Step::Send`] gave out.
@@ -329,16 +314,16 @@ impl Dispatcher {
             let tries = Tries { attempts: attempts + 1, fetch };
             again.push(Waiting { record, tries, not_before: now + delay });
         }
-        for waiting in again.into_iter().rev() {
-            self.waiting_items += waiting.record.sequences.len();
-            self.waiting.push_front(waiting);
-        }
+        self.waiting.put_first(again);
         self.hold.answered(shards, now, self.random.f64());
         if settlement.accepted.is_empty() {
             settlement.transition = self.outage.barren(now);
         } else {
             self.accepted_calls += 1;
             self.suspects.note_accepted();
+            if self.outage.probe_at().is_some() {
+                self.pacer.outage_ended(now);
+            }
             settlement.transition = self.outage.end(now);
         }
         settlement
@@ -347,7 +332,7 @@ impl Dispatcher {
     /// The sink refuses something in this batch: halve it, down to the one reading.
     fn narrow_down(&mut self, batch: Batch, error: CallError, now: Duration) -> Settlement {
         let since = batch.suspect_since.unwrap_or(self.accepted_calls);
-        let others = Others { waiting_items: self.waiting_items, in_flight: self.in_flight > 0 };
+        let others = Others { waiting_items: self.waiting.items(), in_flight: self.in_flight > 0 };
         let accepted_calls = self.accepted_calls;
         match self.suspects.refused(batch.records, since, accepted_calls, others, &mut self.random) {
             Refusal::Narrowed => Settlement::default(),
@@ -372,20 +357,15 @@ impl Dispatcher {
         }
         let bytes_max = self.size.refused(bytes, now);
         let smaller = batch.records.into_iter().flat_map(|record| record.split_to(bytes_max));
-        let smaller: Vec<Record> = smaller.collect();
-        for record in smaller.into_iter().rev() {
-            self.waiting_items += record.sequences.len();
-            self.waiting.push_front(Waiting { record, tries: Tries::default(), not_before: now });
-        }
+        let smaller = smaller.map(|record| Waiting { record, tries: Tries::default(), not_before: now });
+        self.waiting.put_first(smaller.collect());
         Settlement::default()
     }
 
     /// The sink fails as a whole: everything that is not in flight goes back to the queue.
     fn give_back(&mut self, failed: Vec<Record>, error: CallError, now: Duration) -> Settlement {
-        let waiting = self.waiting.drain(..).map(|waiting| waiting.record);
-        let released = failed.into_iter().chain(waiting).chain(self.suspects.release());
+        let released = failed.into_iter().chain(self.waiting.take_all()).chain(self.suspects.release());
         let released: SequenceSet = released.flat_map(|record| record.sequences).collect();
-        self.waiting_items = 0;
         self.newest_seen = 0;
         self.more = true;
         self.given_back += 1;

@@ -14,6 +14,7 @@ pub mod outage;
 pub mod pace;
 pub mod settle;
 pub mod suspects;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -108,12 +109,18 @@ impl Drainer {
         let mut fetching = FuturesUnordered::new();
         let mut leaving = FuturesUnordered::new();
         let mut leave_at = None;
+        // When what was appended since has waited long enough for more.
+        let mut lingers_until: Option<Duration> = None;
         loop {
             self.view.rounds.fetch_add(1, Ordering::Relaxed);
             let ends_at_s = self.sink.identity_ends_at_s().unwrap_or(0);
             self.view.identity_ends_at_s.store(ends_at_s, Ordering::Relaxed);
             if fault::injected("drainer-hangs") {
                 return std::future::pending().await;
+            }
+            if lingers_until.is_some_and(|until| until <= started.elapsed()) {
+                lingers_until = None;
+                dispatcher.handle_appended();
             }
             let step = match leave_at {
                 Some(_) => Step::Wait(leave_at),
@@ -133,7 +140,8 @@ impl Drainer {
                     continue;
                 }
                 Step::Wait(until) => {
-                    until.map_or(ROUND_MAX, |at| at.saturating_sub(started.elapsed()).min(ROUND_MAX))
+                    let earliest = until.into_iter().chain(lingers_until).min();
+                    earliest.map_or(ROUND_MAX, |at| at.saturating_sub(started.elapsed()).min(ROUND_MAX))
                 }
             };
             if leave_at.is_some_and(|at| in_flight.is_empty() || at <= started.elapsed()) {
@@ -160,14 +168,16 @@ impl Drainer {
                     dispatcher.forget(&left?);
                     // A removal that ends a full queue adds gap records, and rings nobody.
                     if self.queue.depth() > dispatcher.claimed().count() {
-                        dispatcher.handle_appended();
+                        lingers_until.get_or_insert(started.elapsed() + limits.linger);
                     }
                 }
                 Some(fetched) = fetching.next(), if !fetching.is_empty() && leave_at.is_none() => {
                     let (records, exhausted) = fetched?;
                     dispatcher.handle_fetched(records, exhausted, started.elapsed());
                 }
-                () = self.queue.rung() => dispatcher.handle_appended(),
+                () = self.queue.rung() => {
+                    lingers_until.get_or_insert(started.elapsed() + limits.linger);
+                }
                 () = tokio::time::sleep(wake) => {
                     if wake == ROUND_MAX {
                         self.queue.write_deferred().await?;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use hr_gateway::config::DrainOrder;
+use hr_gateway::config::{DrainConfig, DrainOrder};
 use hr_gateway::drainer::RecordSink;
-use hr_gateway::drainer::batch::Record;
+use hr_gateway::drainer::batch::{Limits, Record};
 use hr_gateway::drainer::directory::DirectorySink;
 use hr_gateway::drainer::settle::{CallError, EntryVerdict, ErrorClass};
 use hr_gateway::queue::ReadingQueue;
@@ -71,6 +71,30 @@ async fn a_lost_answer_doubles_what_it_answered_and_loses_nothing() {
     assert_eq!(counts.len() as u64, READINGS);
     assert!(counts.iter().all(|count| (1..=3).contains(count)));
     assert!(counts.iter().any(|count| *count > 1), "the fault was real");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_that_linger_share_a_record_and_a_backlog_waits_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(folder.path());
+    (0..2_000).for_each(|second| _ = queue.append(&[reading("a", second)]).unwrap());
+    let fake = FakeKinesis::start(Options::default());
+    let queue = on_thread(queue);
+    let limits = Limits { linger: Duration::from_secs(2), ..Limits::from_config(&DrainConfig::default()) };
+    let sink = kinesis(fake.endpoint()).await;
+    let draining = Draining::within(&queue, sink, DrainOrder::OldestFirst, 1, limits);
+    draining.emptied(PATIENCE).await;
+    let backlog = fake.seen(|seen| seen.accepted_entries);
+    assert!(backlog < 20, "{backlog} records of 2,000 readings");
+    for second in 2_000..2_020 {
+        queue.append(vec![reading("a", second)]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    draining.emptied(PATIENCE).await;
+    draining.stop().await;
+    let live = fake.seen(|seen| seen.accepted_entries) - backlog;
+    assert!((1..=2).contains(&live), "{live} records of 20 readings");
+    assert!(fake.seen(|seen| seen.counts[1..].iter().all(|count| *count == 1) && seen.counts.len() == 2021));
 }
 
 #[tokio::test(flavor = "multi_thread")]

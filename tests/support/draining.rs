@@ -50,13 +50,23 @@ pub struct Draining {
 
 impl Draining {
     pub fn start(queue: &Handle, sink: Arc<dyn RecordSink>, order: DrainOrder, seed: u64) -> Self {
+        Self::within(queue, sink, order, seed, Limits::from_config(&Config::default().drain))
+    }
+
+    pub fn within(
+        queue: &Handle,
+        sink: Arc<dyn RecordSink>,
+        order: DrainOrder,
+        seed: u64,
+        limits: Limits,
+    ) -> Self {
         let (failing, failing_seen) = watch::channel(None);
         let stop = CancellationToken::new();
         let drainer = Drainer {
             queue: queue.clone(),
             sink,
             clock: SystemClock::new(Synchronization::Trusted).unwrap(),
-            limits: Limits::from_config(&Config::default().drain),
+            limits,
             order,
             view: Arc::new(DrainerView::default()),
             failing,
