@@ -23,7 +23,7 @@ DOUBT = ["synchronized", "corrected", "unsynchronized"]
 TABLE = "iceberg.hr_data.hr_readings"
 START = datetime(2025, 7, 1, 6, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-ALL_DAYS = {"FIRST_DAY": "0000-01-01", "LAST_DAY": "9999-12-31", "MERGED_UNTIL": ""}
+ALL_DAYS = {"FIRST_DAY": "0001-01-01", "LAST_DAY": "9999-12-31", "MERGED_UNTIL": ""}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def truth(lines):
     best = {}
     for line in sorted(lines, key=lambda line: (DOUBT.index(line["clock"]), line["timestamp"])):
         best.setdefault(line["reading_id"], line)
-    columns = [name for name in lake.curated_columns() if name not in ("landed", "merged_until")]
+    columns = [name for name in lake.curated_columns() if name not in ("copies_day", "landed", "merged_until")]
     times = {"measured_at": "timestamp", "gap_start": "gap_start", "gap_end": "gap_end"}
     return {id_: {name: at(line.get(times[name])) if name in times else line.get(name) for name in columns} for id_, line in best.items()}
 
@@ -76,7 +76,7 @@ def kept(engine):
     rows = {row["reading_id"]: row for row in engine.rows("SELECT * FROM hr_readings")}
     for row in rows.values():
         row.update({name: at(row[name] and f"{row[name]}+00:00") for name in ("measured_at", "gap_start", "gap_end")})
-        del row["landed"], row["merged_until"]
+        del row["copies_day"], row["landed"], row["merged_until"]
     return rows
 
 
@@ -209,7 +209,8 @@ def test_a_lake_older_than_its_table_is_caught_up_with_in_parts_that_athena_can_
         place.deliver(worn(START + day * DAY, 2, epoch=f"{day:016x}").lines, START + day * DAY)
     with pytest.raises(lake.Refused, match="100 open writers"):
         engine.ask(lake.curated("merge", DAYS_BACK=0, LANDED_AFTER="1970-01-01-00-00-00", LANDED_UNTIL="9999-12-31-00-00-00", **ALL_DAYS))
-    assert engine.merge_all() == [62, 62, 62, 18]
+    rows = engine.merge_all()
+    assert sum(rows) == 204 and max(rows) <= 60
     check(engine, place.landed)
 
 
@@ -221,10 +222,39 @@ def test_a_gateway_that_drains_more_days_than_athena_can_write_is_brought_in_par
         gateway.line("adi", START + (day + 1) * DAY, heart_rate=60)
     place.deliver(gateway.lines, START + 131 * DAY)  # At once.
     # A run that ends after its first round loses nothing: the next one begins again.
-    assert engine.merge()["rows"] == [[59]]  # And a day that is there.
-    assert engine.merge_all() == [0, 60, 11]
+    assert engine.merge()["rows"] == [[29]]  # And a day that is there.
+    assert engine.merge_all() == [0, 30, 30, 30, 11]
     check(engine, place.landed)
     check_another_run_changes_nothing(engine)
+
+
+def test_days_whose_readings_all_change_their_clock_are_as_few_as_athena_can_write(engine, place):
+    wrong, right, sure = (fleet.Gateway("attic", f"{epoch:016x}") for epoch in (0xbb, 0xbb, 0xcc))
+    for day in range(35):
+        wrong.line("adi", START + day * DAY, heart_rate=60, clock="unsynchronized")
+        right.line("adi", START + (day + 1) * DAY, heart_rate=60, clock="corrected")
+        sure.line("adi", START + (day + 1) * DAY, heart_rate=60)
+    place.deliver(wrong.lines, START + 90 * DAY)
+    engine.merge_all()
+    place.deliver(right.lines + sure.lines, START + 91 * DAY)
+    engine.merge_all()
+    check(engine, place.landed)
+
+
+def test_the_run_over_all_days_opens_the_days_that_landed_and_the_rows_of_other_clocks(engine, place):
+    for day in (0, 60, 120):
+        gateway = worn(START + day * DAY, 5, epoch=f"{day:016x}")
+        gateway.line("adi", START + day * DAY + HOUR, heart_rate=70, clock="corrected")
+        place.deliver(gateway.lines, START + day * DAY)
+        engine.merge_all()
+    others = [path for path in engine.root.glob("curated/**/*.parquet") if "copies_day=2025-08-30" in str(path)]
+    assert len(others) == 1
+    others[0].rename(engine.root / "aside")
+    place.deliver(worn(START, 8, epoch=f"{0:016x}").lines, START + 180 * DAY)
+    engine.ask(lake.curated("merge", DAYS_BACK=0, LANDED_AFTER="2025-12-20-00-00-00", LANDED_UNTIL="2025-12-31-00-00-00",
+                            FIRST_DAY="2025-07-01", LAST_DAY="2025-07-01", MERGED_UNTIL=""))
+    (engine.root / "aside").rename(others[0])
+    check(engine, place.landed)
 
 
 def test_landings_that_change_nothing_do_not_hold_up_what_comes_after_them(engine, place):
@@ -315,7 +345,7 @@ def test_the_run_over_all_days_opens_an_object_for_its_name_alone(engine, place)
     condition, = re.findall(r"hr_table, filterPredicate = (.*)\]", plan(engine, 0))
     assert set(re.findall(r'"([a-z$_]+?)(?:_\d+)?"', condition)) - {"$literal$"} == {"$path"}
     kept_scan = plan(engine, 0).split("hr_readings$data")[-1].split("Fragment")[0]
-    assert set(re.findall(r"(\w+) := \d+:", kept_scan)) == {"measured_at", "reading_id", "clock", "merged_until"}
+    assert set(re.findall(r"(\w+) := \d+:", kept_scan)) == {"measured_at", "reading_id", "clock", "copies_day", "merged_until"}
 
 
 def test_the_hourly_run_reads_two_days_of_either_table(engine, place):
@@ -332,13 +362,13 @@ def test_the_columns_are_those_of_the_lake(engine):
     times = {"timestamp": "measured_at"}
     wire = {times.get(c["Name"], c["Name"]): lake.ICEBERG.get(c["Type"], c["Type"]) for c in table}
     wire |= {name: "timestamp(6)" for name in ("measured_at", "gap_start", "gap_end")}
-    assert lake.curated_columns() == wire | {"landed": "timestamp(6)", "merged_until": "timestamp(6)"}
+    assert lake.curated_columns() == wire | {"copies_day": "date", "landed": "timestamp(6)", "merged_until": "timestamp(6)"}
 
 
 @pytest.mark.parametrize(
     ("name", "grammar"),
     [
-        ("create", r"CREATE TABLE IF NOT EXISTS \w+ \(\n(    \w+ [\w<>]+,?\n)+\)\nPARTITIONED BY \((day|month|hour)\(\w+\)\)\n"
+        ("create", r"CREATE TABLE IF NOT EXISTS \w+ \(\n(    \w+ [\w<>]+,?\n)+\)\nPARTITIONED BY \((day|month|hour)\(\w+\)(, \w+)*\)\n"
                    r"LOCATION 's3://[^']+/'\nTBLPROPERTIES \(\n(    '\w+' = '\w+',?\n)+\)"),
         ("optimize", r"OPTIMIZE \w+ REWRITE DATA USING BIN_PACK"),
         ("vacuum", r"VACUUM \w+"),

@@ -73,7 +73,7 @@ def test_one_line_a_record_costs_firehose_ten_times_as_much():
 
 def test_a_fleet_beyond_one_shard_gets_more():
     # 4,000 readings a second are 1.25 MB.
-    assert "2 shards" in estimate("--sensors", "4000", "--lines", "20")
+    assert "3 shards" in estimate("--sensors", "4000", "--lines", "20"), "twice what is measured"
 
 
 def test_retention_and_raw_delivery_are_counted():
@@ -117,9 +117,15 @@ def test_the_usual_month_is_below_the_budget():
     assert default > 1.25 * total(estimate("--sensors", "1", "--live"))
 
 
-def test_a_whole_table_that_is_read_each_day_is_in_the_sum():
+def test_a_merge_reads_what_changed_however_old_the_table_is():
     young, old = (dollars(estimate("--sensors", "1000", "--months", months), "curated table", "merges") for months in ("1", "24"))
-    assert old > 3 * young
+    assert old == young > 0
+
+
+def test_a_query_over_a_month_of_all_sensors_is_let_through_and_no_more_than_that():
+    limits = [int(re.search(r"ScanLimitBytes=(\d+)", estimate("--sensors", sensors))[1]) for sensors in ("1", "10000")]
+    month = 10_000 * 86_400 * 31 * 792_359 / 70_000  # README.md, "What it reads": zones.
+    assert limits[0] == GB and month < limits[1] < 1.1 * month
 
 
 def test_deploy_makes_what_the_estimate_priced(server):

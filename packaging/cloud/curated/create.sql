@@ -1,6 +1,9 @@
 -- The curated table: one row per reading_id, gap and state records included, in days (partitions) by when it was measured, in UTC.
 -- Words: LAKE_BUCKET, LAKE_PREFIX, KEEP_SNAPSHOT_SECONDS.
 -- Columns are the wire's fields (src/wire.rs) with times as times: Iceberg knows microseconds, the wire milliseconds.
+-- copies_day: the day that every copy of the row is of, or null where a copy may be of another day. A clock that was right from
+-- the start gave the reading one time for ever; others are looked for on all days. It is a partition, so that a merge opens
+-- the days that landed and the few rows of other clocks, and not the whole table.
 -- landed: when the object came that the row is from. merged_until: the watermark (watermark.sql), null in a row of the
 -- hourly run. Nothing that a query needs to filter on: measured_at alone says which days are read.
 -- A DELETE or an UPDATE marks rows in files beside the data; with a threshold of 1, OPTIMIZE rewrites every file with such
@@ -33,10 +36,11 @@ CREATE TABLE IF NOT EXISTS hr_readings (
     gap_readings_lost bigint,
     clock string,
     schema_version int,
+    copies_day date,
     landed timestamp,
     merged_until timestamp
 )
-PARTITIONED BY (day(measured_at))
+PARTITIONED BY (day(measured_at), copies_day)
 LOCATION 's3://LAKE_BUCKET/LAKE_PREFIXcurated/hr_readings/'
 TBLPROPERTIES (
     'table_type' = 'ICEBERG',

@@ -15,9 +15,9 @@
 --   the same landings are to follow. Where hourly runs had brought everything, the rows of the youngest object are written
 --   again to carry it. Once erased with its rows it falls back, and nothing is lost.
 -- What has no id or no time that can be read stays in hr_table alone.
--- Reads, measured: the lines looked at, about 14 bytes each, and of the curated rows of those days (DAYS_BACK = 0: of all)
---   measured_at, reading_id and clock, 7 bytes each, 12 where the files are small and read whole. With DAYS_BACK = 0 also the
---   footer of every older object: 16 KB and one request. An hourly run over one sensor worn day and night: at most 4 MB.
+-- Reads, measured: the lines looked at, about 14 bytes each, and of the curated rows of those days and of those whose clock was
+--   not right from the start (copies_day) measured_at, reading_id and clock, 7 bytes each, 12 where the files are small and
+--   read whole. With DAYS_BACK = 0 also the footer of every older object: 16 KB and one request. An hourly run over one sensor worn day and night: at most 4 MB.
 --   Stands and falls with the condition on "$path" being alone beside the scan: one on a column has every object read whole.
 MERGE INTO hr_readings AS kept
 USING (
@@ -33,6 +33,7 @@ USING (
                 CAST(TRY(from_iso8601_timestamp("timestamp") AT TIME ZONE 'UTC') AS timestamp(6)) AS measured_at,
                 CAST(TRY(from_iso8601_timestamp(gap_start) AT TIME ZONE 'UTC') AS timestamp(6)) AS gap_start,
                 CAST(TRY(from_iso8601_timestamp(gap_end) AT TIME ZONE 'UTC') AS timestamp(6)) AS gap_end,
+                IF(clock = 'synchronized', CAST(TRY(from_iso8601_timestamp("timestamp") AT TIME ZONE 'UTC') AS date)) AS copies_day,
                 CASE clock WHEN 'synchronized' THEN 0 WHEN 'corrected' THEN 1 ELSE 2 END AS doubt,
                 CAST(TRY(date_parse(greatest(
                     regexp_extract("$path", '/date=.*-(\d{4}(-\d\d){5})-', 1),
@@ -54,6 +55,7 @@ USING (
 ) AS fresh
 ON kept.reading_id = fresh.reading_id
     AND (DAYS_BACK = 0 OR kept.measured_at >= CAST(current_date - INTERVAL 'DAYS_BACK' DAY AS timestamp(6)))
+    AND (kept.copies_day IS NULL OR kept.copies_day BETWEEN DATE 'FIRST_DAY' AND DATE 'LAST_DAY')
 WHEN MATCHED AND fresh.measured_at IS NOT NULL AND (
         fresh.doubt < CASE kept.clock WHEN 'synchronized' THEN 0 WHEN 'corrected' THEN 1 ELSE 2 END
         OR fresh.clock = kept.clock AND fresh.measured_at < kept.measured_at
@@ -70,19 +72,19 @@ WHEN MATCHED AND fresh.measured_at IS NOT NULL AND (
         queue_oldest_s = fresh.queue_oldest_s, disk_free_bytes = fresh.disk_free_bytes,
         gap_reason = fresh.gap_reason, gap_start = fresh.gap_start,
         gap_end = fresh.gap_end, gap_readings_lost = fresh.gap_readings_lost, clock = fresh.clock,
-        schema_version = fresh.schema_version, landed = fresh.landed, merged_until = fresh.merged_until
+        schema_version = fresh.schema_version, copies_day = fresh.copies_day, landed = fresh.landed, merged_until = fresh.merged_until
 WHEN NOT MATCHED AND fresh.reading_id IS NOT NULL AND fresh.measured_at IS NOT NULL THEN INSERT (
         measured_at, heart_rate, reading_id, gateway_id, sensor_id, session_id, sequence, sensor_contact,
         energy_expended_kj, rr_intervals_ms, sensor_location, mode, record, battery_percent, rssi_dbm,
         gateway_version, sensors, sensors_streaming, queue_depth, queue_oldest_s, disk_free_bytes,
         gap_reason, gap_start, gap_end, gap_readings_lost, clock, schema_version,
-        landed, merged_until
+        copies_day, landed, merged_until
     ) VALUES (
         fresh.measured_at, fresh.heart_rate, fresh.reading_id, fresh.gateway_id, fresh.sensor_id, fresh.session_id,
         fresh.sequence, fresh.sensor_contact, fresh.energy_expended_kj, fresh.rr_intervals_ms, fresh.sensor_location,
         fresh.mode, fresh.record, fresh.battery_percent, fresh.rssi_dbm,
         fresh.gateway_version, fresh.sensors, fresh.sensors_streaming, fresh.queue_depth,
         fresh.queue_oldest_s, fresh.disk_free_bytes, fresh.gap_reason,
-        fresh.gap_start, fresh.gap_end, fresh.gap_readings_lost, fresh.clock, fresh.schema_version, fresh.landed,
+        fresh.gap_start, fresh.gap_end, fresh.gap_readings_lost, fresh.clock, fresh.schema_version, fresh.copies_day, fresh.landed,
         fresh.merged_until
     )

@@ -2,13 +2,13 @@
 -- Words: DAYS_BACK as in merge.sql; DAY_AFTER, the last day that the part before brought of the same
 -- landings, or ''; SEEN_UNTIL, until when the run has brought what landed, or ''.
 -- The answer's one row gives merge.sql its LANDED_AFTER, LANDED_UNTIL, FIRST_DAY, LAST_DAY and MERGED_UNTIL; FIRST_DAY is '' where
--- there is nothing. goes_on is 'yes' where more had landed by then than one run takes.
+-- there is nothing, and before all times where it is the lake's first day, which holds all days before it. goes_on is 'yes' where more had landed by then than one run takes.
 -- An object's name says when it landed (merge.sql, "Landed"). The watermark is max(merged_until), which a run over all days
 -- commits with its rows: what landed until then is in the table. Seven days before it are looked at again, because
 -- objects do not appear in the order of their names: Firehose tries to write one until the stream's retention ends (24 h
 -- by default), its names may have been in another zone before (26 h at most), clocks differ; the rest is for good measure.
--- Athena writes to no more than 100 days (partitions) in one run. So one takes thirty days of landings at most, the oldest
--- first, and of them sixty of the days that they are of: a gateway that was away for a year is caught up with in parts, and
+-- Athena writes to no more than 100 partitions in one run, and a day has two, its copies_day being its own or null. So a run takes
+-- thirty days of landings at most, the oldest first, and of them thirty of the days that they are of: a gateway that was away for a year is caught up with in parts, and
 -- so is a lake that is older than its curated table. Only the last part of a landing moves the watermark. The other forty are
 -- for the lake's first day, which holds what wrong clocks dated before it, whatever day that was.
 -- Reads: merged_until of the whole table (a few bytes a file) and, of every object of the lake, the footer: about 16 KB
@@ -45,11 +45,11 @@ days AS (
     ) AS landed_days
 ),
 part AS (
-    SELECT min(day) AS first_day, max(CASE WHEN place <= 60 THEN day END) AS last_day, max(place) > 60 AS is_cut FROM days
+    SELECT min(day) AS first_day, max(CASE WHEN place <= 30 THEN day END) AS last_day, max(place) > 30 AS is_cut FROM days
 )
 SELECT IF(DAYS_BACK = 0, date_format(merged_before - INTERVAL '7' DAY, '%Y-%m-%d-%H-%i-%s'), '1970-01-01-00-00-00') AS landed_after,
     IF(DAYS_BACK = 0, date_format(coalesce(newest, merged_before), '%Y-%m-%d-%H-%i-%s'), '9999-12-31-00-00-00') AS landed_until,
-    IF(DAYS_BACK = 0, coalesce(first_day, ''), '0000-01-01') AS first_day,
+    IF(DAYS_BACK = 0, coalesce(IF(first_day = (SELECT min(day) FROM objects), '0001-01-01', first_day), ''), '0001-01-01') AS first_day,
     IF(DAYS_BACK = 0, coalesce(last_day, ''), '9999-12-31') AS last_day,
     IF(DAYS_BACK = 0 AND NOT coalesce(is_cut, false), date_format(coalesce(newest, merged_before), '%Y-%m-%d-%H-%i-%s'), '') AS merged_until,
     IF(DAYS_BACK = 0 AND (coalesce(is_cut, false) OR youngest > newest), 'yes', '') AS goes_on

@@ -23,7 +23,7 @@ ATHENA_BYTES_MIN = 10 * 2**20  # Of each statement.
 MERGE_TRANSITIONS, TIDY_TRANSITIONS = 6, 12  # States that a run of the curated table's machine passes, about.
 INDEXER_SECONDS = 0.05  # For one batch, assumed.
 JQ_SECONDS = 0.001  # Firehose's query for the day of one line, assumed.
-CURATED_ROW_BYTES = 10  # Of three columns of a row, that a run over all days reads.
+CURATED_ROW_BYTES = 10  # Of three columns of a row, that a merge reads.
 KMS_CALLS_PER_HOUR = 12  # Kinesis: each who writes or reads asks for the data key every five minutes.
 
 
@@ -139,10 +139,9 @@ class Bill:
             return
         merges, tidies = runs(self.chosen["MergeSchedule"]), runs(self.chosen["TidySchedule"])
         day = self.load.readings * PARQUET_BYTES / DAYS
-        # An hourly run reads two days of either table. A daily one reads a week of the landing and three columns of the whole
-        # curated table; optimizing reads what changed.
-        rows = self.load.readings * self.asked.months
-        hourly, daily = 2 * day * (1 + CURATED_ROW_BYTES / PARQUET_BYTES), 7 * day + rows * CURATED_ROW_BYTES
+        # An hourly run reads two days of either table, a daily one the week that landed and, of the curated table, three columns
+        # of those days; optimizing reads what changed.
+        hourly, daily = (days * day * (1 + CURATED_ROW_BYTES / PARQUET_BYTES) for days in (2, 7))
         scanned = (merges * max(hourly, ATHENA_BYTES_MIN) + tidies * (max(daily, ATHENA_BYTES_MIN) + max(day, ATHENA_BYTES_MIN))) / TB
         steps = merges * MERGE_TRANSITIONS + tidies * TIDY_TRANSITIONS
         size = self.load.readings * PARQUET_BYTES * self.asked.months / GB
@@ -183,7 +182,7 @@ def fleet_of(asked: argparse.Namespace) -> sizing.Fleet:
 def sized(asked: argparse.Namespace) -> dict[str, str]:
     """The parameters that follow from the load."""
     fleet = fleet_of(asked)
-    return sizing.stream(fleet) | (sizing.domain(fleet) if asked.live and not has_domain(asked) else {})
+    return sizing.lake(fleet) | (sizing.domain(fleet) if asked.live and not has_domain(asked) else {})
 
 
 def has_domain(asked: argparse.Namespace) -> bool:
@@ -222,7 +221,7 @@ def main() -> None:
     except sizing.TooLarge as error:
         if not {"InstanceType", "NodeCount", "VolumeGiB"} <= named:
             sys.exit(f"estimate.sh: {error}")
-        follow = sizing.stream(fleet_of(asked))
+        follow = sizing.lake(fleet_of(asked))
     chosen |= follow
     for pair in asked.parameter:
         name, _, value = pair.partition("=")

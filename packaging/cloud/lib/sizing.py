@@ -15,6 +15,10 @@ MINUTE_BYTES, MINUTE_DAYS = 65, 1100 + 31
 FREE_PART = 0.3
 VOLUME_GIB_MIN = 10
 SHARD_BYTES, SHARD_RECORDS = 1e6, 1000  # A shard takes so much in a second.
+# Of what is measured in a second: what was kept through an outage leaves in about as long as that took (docs/scale.md).
+STREAM_HEADROOM = 2
+# A query over a month of all sensors, and not much more. README.md, "What it reads": 0.79 MB of 70,000 readings.
+QUERY_BYTES, QUERY_DAYS, SCAN_BYTES_MIN = 12, 31, 2**30
 # Instance, nodes, and the largest volume of a node that AWS gives it, as recalled in November 2026.
 DOMAINS = (
     ("t3.small.search", 1, 100), ("t3.medium.search", 1, 200), ("m7g.medium.search", 2, 400), ("m7g.large.search", 2, 800),
@@ -43,7 +47,10 @@ class Fleet:
 
     def shards(self) -> int:
         bytes_, records = self.per_second() * self.line_bytes / SHARD_BYTES, self.per_second() / self.lines / SHARD_RECORDS
-        return max(1, math.ceil(max(bytes_, records)))
+        return max(1, math.ceil(STREAM_HEADROOM * max(bytes_, records)))
+
+    def scan_bytes(self) -> int:
+        return max(SCAN_BYTES_MIN, math.ceil(self.per_second() * 3600 * self.hours * QUERY_DAYS * QUERY_BYTES))
 
     def index_bytes(self) -> float:
         """One copy, when it is as large as it gets."""
@@ -51,8 +58,8 @@ class Fleet:
         return readings + self.sensors * 60 * self.hours * MINUTE_BYTES * MINUTE_DAYS
 
 
-def stream(fleet: Fleet) -> dict[str, str]:
-    return {"ShardCount": str(fleet.shards())}
+def lake(fleet: Fleet) -> dict[str, str]:
+    return {"ShardCount": str(fleet.shards()), "ScanLimitBytes": str(fleet.scan_bytes())}
 
 
 def domain(fleet: Fleet) -> dict[str, str]:
