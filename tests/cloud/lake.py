@@ -75,20 +75,21 @@ class Firehose:
         self.objects = 0
 
     def deliver(self, records: Iterable[bytes], arrived: datetime | None = None) -> None:
-        """One buffer's worth of stream records: an object for each day in it, named after when the first of them came."""
+        """One buffer's worth of stream records: an object for each partition, named after when the first of them came."""
         self.arrived = arrived or datetime.now(UTC)
-        days: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        partitions: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for line in (line for record in records for line in de_aggregated(record)):
             try:
-                day = self.partition.input_value(line).first()["date"]
+                keys = self.partition.input_value(line).first()
                 # A partition key may not be null (Firehose, "Dynamic partitioning error handling").
-                (self.refused if day is None else days[day]).append(line)
+                place = re.sub(r"!\{partitionKeyFromQuery:(\w+)\}", lambda key: keys[key[1]], self.prefix)
+                (self.refused if None in keys.values() else partitions[place]).append(line)
             except (TypeError, ValueError, KeyError, pa.ArrowException):
                 self.refused.append(line)
-        for day, lines in days.items():
-            self._write(day, lines)
+        for place, lines in partitions.items():
+            self._write(place, lines)
 
-    def _write(self, day: str, lines: list[dict[str, Any]]) -> None:
+    def _write(self, prefix: str, lines: list[dict[str, Any]]) -> None:
         try:
             table = pa.Table.from_pylist(lines, schema=self.schema)
         except (TypeError, ValueError, pa.ArrowException):
@@ -96,9 +97,9 @@ class Firehose:
                 self.refused.extend(lines)
                 return
             for line in lines:
-                self._write(day, [line])
+                self._write(prefix, [line])
             return
-        place = self.root / self.prefix.replace("!{partitionKeyFromQuery:date}", day)
+        place = self.root / prefix
         place.mkdir(parents=True, exist_ok=True)
         self.objects += 1
         name = f"{self.name}-1-{self.arrived:%Y-%m-%d-%H-%M-%S}-{uuid.UUID(int=self.objects)}.parquet"
@@ -199,12 +200,12 @@ class Trino:
     def create(self) -> None:
         """The table of create.sql; where Athena's words for an Iceberg table are not Trino's, in Trino's."""
         athena = curated("create", LAKE_BUCKET="lake", LAKE_PREFIX="", KEEP_SNAPSHOT_SECONDS=0)
-        partition = re.search(r"PARTITIONED BY \((.*)\)\n", athena)[1]
+        partition = ", ".join(f"'{one}'" for one in re.search(r"PARTITIONED BY \((.*)\)\n", athena)[1].split(", "))
         place = re.search(r"LOCATION 's3://lake/(.*)/'", athena)[1]
         form = re.search(r"'format' = '(\w+)'", athena)[1]
         columns = ", ".join(f"{name} {kind}" for name, kind in curated_columns().items())
         self.ask(f"CREATE TABLE iceberg.hr_data.hr_readings ({columns}) WITH (format = '{form}', "
-                 f"partitioning = ARRAY['{partition}'], location = 'file://{self.root}/{place}')")
+                 f"partitioning = ARRAY[{partition}], location = 'file://{self.root}/{place}')")
 
     def merge(self, days_back: int = 0, day_after: str = "", seen_until: str = "") -> dict[str, Any]:
         """One round as the state machine makes it: which objects, then the merge. The answer's one row says how many rows changed;
