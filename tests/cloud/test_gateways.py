@@ -16,9 +16,9 @@ import aws
 GATEWAYD = aws.REPOSITORY / "target" / "debug" / "hr-gatewayd"
 TEMPLATE = {
     "Parameters": {"GatewayIdentity": {"Type": "String"}, "CaCertificate": {"Type": "String", "Default": ""}},
-    "Resources": {"User": {"Type": "AWS::IAM::User"}},
+    "Resources": {"Group": {"Type": "AWS::IAM::Group"}},
     "Outputs": {"Bucket": {"Value": "lake"}, "StreamArn": {"Value": "arn:aws:kinesis:ap-south-2:123456789012:stream/hr-kinesis-stream"},
-                "GatewayUserName": {"Value": {"Ref": "User"}}, "TrustAnchorArn": {"Value": "arn:anchor"},
+                "GatewayGroupName": {"Value": {"Ref": "Group"}}, "TrustAnchorArn": {"Value": "arn:anchor"},
                 "ProfileArn": {"Value": "arn:profile"}, "GatewayRoleArn": {"Value": "arn:role"}},
 }
 NO_LISTS = '''
@@ -112,10 +112,15 @@ def test_a_ca_that_the_stack_does_not_trust_signs_nothing(server, authority, tmp
     assert without.returncode == 2 and "--ca DIR" in without.stderr
 
 
-def test_a_user_has_two_keys_and_no_third(server, tmp_path):
+def users(account):
+    group, = (one["GroupName"] for one in account.aws("iam", "list-groups")["Groups"])
+    return sorted(one["UserName"] for one in account.aws("iam", "get-group", "--group-name", group)["Users"])
+
+
+def test_each_gateway_with_an_access_key_is_a_user_of_its_own(server, tmp_path):
     account = stack(server, "user")
     secrets = []
-    for name in ("one", "two"):
+    for name in ("one", "two", "three"):
         run = account.script("add-gateway.sh", name, "--output", tmp_path / name)
         assert run.returncode == 0, run.stderr
         file = tmp_path / name / "aws-credentials"
@@ -123,14 +128,98 @@ def test_a_user_has_two_keys_and_no_third(server, tmp_path):
         secrets.append(re.search(r"^aws_secret_access_key = (\S+)$", file.read_text(), re.M)[1])
         assert secrets[-1] not in run.stdout + run.stderr
         accepted_by_the_gateway(tmp_path / name / "config.toml")
-    user, = (one["UserName"] for one in account.aws("iam", "list-users")["Users"])
-    third = account.script("add-gateway.sh", "three", "--output", tmp_path / "three")
+    assert users(account) == ["hr-gatewayd-one", "hr-gatewayd-three", "hr-gatewayd-two"]
+    tags = account.aws("iam", "list-user-tags", "--user-name", "hr-gatewayd-one")["Tags"]
+    assert tags == [{"Key": "hr-gatewayd:stack", "Value": "hr-gatewayd"}]
+    # A second key, while the first one is still in use; no third.
+    assert account.script("add-gateway.sh", "one", "--output", tmp_path / "again").returncode == 0
+    third = account.script("add-gateway.sh", "one", "--output", tmp_path / "third")
     assert third.returncode == 1 and "has 2 access keys" in third.stderr
-    assert not (tmp_path / "three").exists()
-    gone = account.script("add-gateway.sh", "--remove", "one", "--output", tmp_path / "one", "--yes")
+    assert not (tmp_path / "third").exists()
+    gone = account.script("add-gateway.sh", "--remove", "one", "--yes")
     assert gone.returncode == 0, gone.stderr
-    kept, = (one["AccessKeyId"] for one in account.aws("iam", "list-access-keys", "--user-name", user)["AccessKeyMetadata"])
-    assert kept in (tmp_path / "two" / "aws-credentials").read_text()
+    assert users(account) == ["hr-gatewayd-three", "hr-gatewayd-two"]
+    nobody = account.script("add-gateway.sh", "--remove", "one", "--yes")
+    assert nobody.returncode == 1 and "there is no user hr-gatewayd-one" in nobody.stderr
+    long = account.script("add-gateway.sh", "x" * 60, "--output", tmp_path / "long")
+    assert long.returncode == 2 and "longer than 64" in long.stderr and not (tmp_path / "long").exists()
+
+
+FILE = """gateway,sensor,address
+gym,bike-1,D4:4A:C4:B0:24:03
+lab,,
+gym,bike-2,D4:4A:C4:B0:24:04\r
+"""
+
+
+def test_a_file_enrols_many_and_run_again_only_what_is_new(server, authority, tmp_path):
+    account = stack(server, "roles-anywhere", (authority / "ca.pem").read_text())
+    file, folder = tmp_path / "gateways.csv", tmp_path / "gateways"
+    file.write_text(FILE)
+    asked = ["add-gateway.sh", "--csv", file, "--ca", authority, "--output", folder]
+    assert "2 made, 0 renewed" in account.script(*asked, "--dry-run").stdout
+    assert not folder.exists()
+    run = account.script(*asked)
+    assert run.returncode == 0, run.stderr
+    assert "2 made, 0 renewed, 0 left as they were" in run.stdout
+    said = accepted_by_the_gateway(folder / "gym" / "config.toml")
+    assert "bike-1" in said and "bike-2" in said
+    assert "#[[sensor]]" in (folder / "lab" / "config.toml").read_text()
+    file.write_text(FILE + "pool,,\n")
+    before = (folder / "gym" / "gateway.pem").read_bytes()
+    assert "1 made, 0 renewed, 2 left as they were" in account.script(*asked).stdout
+    assert (folder / "gym" / "gateway.pem").read_bytes() == before
+
+
+def test_a_certificate_that_ends_soon_is_renewed_for_the_same_key(server, authority, tmp_path):
+    account = stack(server, "roles-anywhere", (authority / "ca.pem").read_text())
+    file, folder = tmp_path / "gateways.csv", tmp_path / "gateways"
+    file.write_text("spa,,\n")
+    asked = ["add-gateway.sh", "--csv", file, "--ca", authority, "--output", folder]
+    account.script(*asked)
+    key, pem = folder / "spa" / "gateway.key", folder / "spa" / "gateway.pem"
+    before = key.read_bytes()
+    openssl("req", "-new", "-key", key, "-subj", "/CN=spa", "-out", tmp_path / "csr")
+    short = openssl("x509", "-req", "-in", tmp_path / "csr", "-CA", authority / "ca.pem", "-CAkey", authority / "ca.key", "-days", 59, "-out", pem)
+    assert short.returncode == 0, short.stderr
+    run = account.script(*asked)
+    assert run.returncode == 0, run.stderr
+    assert "0 made, 1 renewed" in run.stdout
+    assert key.read_bytes() == before and [path.name for path in folder.glob("spa/*.new")] == []
+    assert openssl("x509", "-in", pem, "-noout", "-checkend", 364 * 86400).returncode == 0
+    assert openssl("verify", "-CAfile", authority / "ca.pem", "-purpose", "sslclient", pem).returncode == 0
+    public = openssl("pkey", "-in", key, "-pubout").stdout
+    assert openssl("x509", "-in", pem, "-noout", "-pubkey").stdout == public
+    openssl("x509", "-req", "-in", tmp_path / "csr", "-CA", authority / "ca.pem", "-CAkey", authority / "ca.key", "-days", 59, "-out", pem)
+    key.unlink()
+    lost = account.script(*asked)
+    assert lost.returncode == 1 and "its key is not there" in lost.stderr
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ("", "names no gateway"), ("a b,,", 'line 1: "a b"'), ("gym,bike,", 'line 1: "" is no Bluetooth address'),
+    ("gateway,sensor,address\ngym,,D4:4A:C4:B0:24:03", 'line 2: "" is no name of a sensor'),
+    ('gym,"bike",D4:4A:C4:B0:24:03', "is no name of a sensor"), ("gym,b,D4:4A:C4:B0:24:03,1", "is no Bluetooth address"),
+    ("gym,b,D4:4A:C4:B0:24:03\ngym,b,D4:4A:C4:B0:24:04", "line 2: gym has a sensor b already"), ("../x,,", "is no name of a gateway"),
+])
+def test_a_file_with_a_mistake_makes_nothing(server, tmp_path, text, why):
+    file = tmp_path / "gateways.csv"
+    file.write_text(text)
+    run = server.script("add-gateway.sh", "--csv", file, "--output", tmp_path / "gateways")
+    assert run.returncode == 2 and why in run.stderr
+    assert not (tmp_path / "gateways").exists()
+
+
+def test_a_file_enrols_users_too(server, tmp_path):
+    account = stack(server, "user")
+    file = tmp_path / "gateways.csv"
+    file.write_text("one,,\ntwo,,\n")
+    run = account.script("add-gateway.sh", "--csv", file, "--output", tmp_path / "gateways")
+    assert run.returncode == 0, run.stderr
+    assert users(account) == ["hr-gatewayd-one", "hr-gatewayd-two"]
+    keys = {re.search(r"^aws_access_key_id = (\S+)$", (tmp_path / "gateways" / name / "aws-credentials").read_text(), re.M)[1]
+            for name in ("one", "two")}
+    assert len(keys) == 2
 
 
 def test_a_stack_that_lets_nobody_in_says_how_to_change_that(server, tmp_path):

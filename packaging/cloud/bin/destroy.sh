@@ -77,7 +77,7 @@ table_place() {
 list_what_goes() {
     local name status
     echo "account $ACCOUNT, region $AWS_REGION"
-    for name in "$STACK-live" "$STACK-curated" "$STACK"; do
+    for name in "$STACK-live" "$STACK-streaming" "$STACK-curated" "$STACK"; do
         status=$(stack_status "$name")
         [ "$status" = NONE ] || {
             stacks+=("$name")
@@ -118,15 +118,15 @@ list_what_lies_beside() {
         echo "stays:  the bucket $lake_bucket, which this stack did not make, with its readings in s3://$lake_bucket/${OUTPUT[Prefix]:-}heart_rate_data/"
 }
 
-# delete_access_keys USER: IAM deletes nobody who has some, and add-gateway.sh made them.
-delete_access_keys() {
-    local user=$1 key found
-    [ -n "$user" ] || return 0
-    lines_of found aws iam list-access-keys --user-name "$user" --query 'AccessKeyMetadata[].[AccessKeyId]' --output text
-    for key in "${found[@]}"; do
-        [ "$key" != None ] || continue
-        aws iam delete-access-key --user-name "$user" --access-key-id "$key"
-        echo "deleted: the access key $key of the gateways' user"
+# delete_gateway_users GROUP: a group goes when nobody is in it, and add-gateway.sh put them there.
+delete_gateway_users() {
+    local user found
+    [ -n "$1" ] || return 0
+    lines_of found aws iam get-group --group-name "$1" --query 'Users[].[UserName]' --output text
+    for user in "${found[@]}"; do
+        [ "$user" != None ] || continue
+        delete_gateway_user "$user" "$1"
+        echo "deleted: the gateway's user $user and its access keys"
     done
 }
 
@@ -134,7 +134,7 @@ delete_access_keys() {
 # files stayed, Athena would make no new one.
 make_way() {
     load_stack "$STACK" || return 0
-    delete_access_keys "${OUTPUT[GatewayUserName]:-}"
+    delete_gateway_users "${OUTPUT[GatewayGroupName]:-}"
     [ -z "$curated_place" ] || "$cloud/lib/object_versions.py" delete "$lake_bucket" "$curated_place"
 }
 

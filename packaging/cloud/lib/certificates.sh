@@ -62,18 +62,31 @@ quietly() {
 
 # issue DIR NAME FOLDER: gateway.key and gateway.pem in FOLDER, for the gateway NAME.
 issue() {
-    local folder
     umask 077
     mkdir -p "$3"
+    quietly openssl ecparam -name prime256v1 -genkey -noout -out "$3/gateway.key"
+    sign "$1" "$2" "$3"
+}
+
+# renew DIR NAME FOLDER: a new gateway.pem for the key that is in FOLDER. The one before is valid until its end.
+renew() {
+    umask 077
+    [ -r "$3/gateway.key" ] || die "the certificate in $3 ends soon, and its key is not there: move the folder away, then this again"
+    sign "$1" "$2" "$3"
+}
+
+# sign DIR NAME FOLDER: gateway.pem for gateway.key. One that is there is replaced at once.
+sign() {
+    local folder
     folder=$(cd "$3" && pwd)
     (
         cd "$1" || exit
-        quietly openssl ecparam -name prime256v1 -genkey -noout -out "$folder/gateway.key"
         quietly openssl req -new -config openssl.cnf -key "$folder/gateway.key" -subj "/CN=$2" -out "issued/$2.csr"
         quietly openssl ca -batch -notext -config openssl.cnf -extensions gateway_extensions -days $GATEWAY_DAYS \
-            -in "issued/$2.csr" -out "$folder/gateway.pem"
+            -in "issued/$2.csr" -out "$folder/gateway.pem.new"
         rm "issued/$2.csr"
     )
+    mv "$folder/gateway.pem.new" "$folder/gateway.pem"
 }
 
 # valid_serials DIR NAME: the serial numbers of the gateway's certificates that are neither revoked nor over.

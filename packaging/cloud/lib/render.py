@@ -8,7 +8,7 @@ changed in the console. Into the curated
 stack's state machine: the files of curated/ that it names. `hr_table` in a text follows the parameter TableName. Needs
 nothing but Python.
 
-    packaging/cloud/lib/render.py lake|curated|live >target/cloud/STACK.yaml
+    packaging/cloud/lib/render.py lake|curated|live|streaming|events >target/cloud/STACK.yaml
 """
 
 import json
@@ -146,6 +146,11 @@ def state_machine() -> str:
     return json.dumps(definition, separators=(",", ":"))
 
 
+def partition_query() -> str:
+    """The jq program that names the day of a line, on one line, as a text for Fn::Sub."""
+    return " ".join((CLOUD / "templates/lake/partition.jq").read_text().splitlines())
+
+
 def uncommented(yaml: str) -> str:
     """Without the comments that stand on lines of their own, or behind the last quote of one: CloudFormation counts them."""
     lines = (re.sub(r"\s+# [^'\"]*$", "", line) for line in yaml.splitlines())
@@ -162,6 +167,7 @@ def render(stack: str) -> str:
         resources = {resource_name(path): view(path) for path in sorted((CLOUD / "queries/views").glob("*.sql"))}
         resources |= {resource_name(path): named_query(path) for path in sorted((CLOUD / "queries").glob("*.sql"))}
         texts += [f"  {name}: {json.dumps(resource, separators=(',', ':'))}" for name, resource in resources.items()]
+        texts = [text.replace("!Sub PARTITION_QUERY", f"!Sub {json.dumps(partition_query())}") for text in texts]
     if stack == "curated":
         texts = [text.replace("!Sub STATE_MACHINE", f"!Sub {json.dumps(state_machine())}") for text in texts]
     return "\n".join(texts) + "\n"

@@ -2,13 +2,6 @@
 # Sourced by deploy.sh and destroy.sh: what a stack leaves behind (stream, bucket and key outlive it), found by its tag.
 # What must hold: the history stays where queries look; a stranger's stream or bucket is never taken nor deleted.
 
-# lines_of NAME COMMAND...: the command's lines into the array NAME. Its failure is ours.
-lines_of() {
-    local text
-    text=$("${@:2}")
-    mapfile -t "$1" < <([ -z "$text" ] || printf '%s\n' "$text")
-}
-
 # kept_streams: names of the streams that carry this stack's tag.
 kept_streams() {
     local name
