@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from contextlib import redirect_stderr, redirect_stdout
@@ -173,11 +174,22 @@ def _serve(port: int) -> None:
     from moto.cloudformation import models, parsing
     from moto.cloudformation.responses import CloudFormationResponse
     from moto.iam.models import iam_backends
-    from moto.kinesis.models import Stream
+    from moto.kinesis.models import Shard, Stream
     from moto.kms.models import Key, kms_backends
     from moto.s3.models import FakeBucket, s3_backends
     from moto.server import main
 
+    one_at_a_time = threading.Lock()
+
+    def alone(call: Any) -> Any:
+        def called(*arguments: Any, **named: Any) -> Any:
+            with one_at_a_time:
+                return call(*arguments, **named)
+
+        return called
+
+    # Two writers at once take the same sequence number, and a record is lost; a reader beside a writer fails.
+    Shard.put_record, Shard.get_records = alone(Shard.put_record), alone(Shard.get_records)
     real_apply, real_execute = models.ChangeSet.apply, models.CloudFormationBackend.execute_change_set
     real_create, real_update = parsing.parse_and_create_resource, parsing.parse_and_update_resource
     begun: list[str] = []

@@ -104,7 +104,7 @@ def partitions_are_of_single_lines(template: Template) -> Iterator[str]:
                 yield f"{name}: partitions whole records"
             query = processors(settings).get("MetadataExtraction", {}).get("MetadataExtractionQuery", "")
             for key in re.findall(r"partitionKeyFromQuery:(\w+)", settings["Prefix"]):
-                if f"{{{key}:" not in json.dumps(query):
+                if not re.search(rf"[{{,]\s*{key}:", as_text(query)):
                     yield f"{name}: the prefix asks for {key}, the query does not extract it"
         elif "partitionKeyFromQuery" in settings["Prefix"]:
             yield f"{name}: the prefix asks for a partition, partitioning is off"
@@ -118,17 +118,17 @@ def partitions_are_where_the_table_looks(template: Template) -> Iterator[str]:
         if properties["TableInput"]["TableType"] != "EXTERNAL_TABLE":
             continue
         place = settings.get("storage.location.template", {"Fn::Sub": [""]})["Fn::Sub"][0]
-        if place.partition("${Lake}/")[2].replace("${!date}", "!{partitionKeyFromQuery:date}") not in prefixes:
+        if re.sub(r"\$\{!(\w+)\}", r"!{partitionKeyFromQuery:\1}", place.partition("${Lake}/")[2]) not in prefixes:
             yield f"{name}: projection looks where nothing is written"
         if settings.get("projection.enabled") != "true":
             yield f"{name}: has no projection"
 
 
 def errors_are_kept_by_their_kind(template: Template) -> Iterator[str]:
-    """What cannot be delivered lands under errors/, apart by kind, and is logged."""
+    """What cannot be delivered lands under errors/ or NAME_errors/, apart by kind, and is logged."""
     for name, settings in deliveries(template):
         prefix = settings.get("ErrorOutputPrefix", "")
-        if not prefix.startswith("${Prefix}errors/") or "!{firehose:error-output-type}" not in prefix:
+        if not re.match(r"\$\{Prefix\}(\w+_)?errors/", prefix) or "!{firehose:error-output-type}" not in prefix:
             yield f"{name}: keeps its errors elsewhere, or all together"
         if not settings.get("CloudWatchLoggingOptions", {}).get("Enabled"):
             yield f"{name}: fails in silence"
@@ -217,10 +217,12 @@ def buckets_take_only_tls(template: Template) -> Iterator[str]:
 
 
 def data_outlives_the_stack(template: Template) -> Iterator[str]:
-    """Readings, and the key that opens them, stay when the stack goes or is changed."""
+    """Readings, and the key that opens them, stay when the stack goes or is changed. A stream of what can be computed again
+    says that it goes."""
     for kind in ("AWS::KMS::Key", "AWS::Kinesis::Stream", "AWS::S3::Bucket"):
         for name, resource in template["Resources"].items():
-            if resource["Type"] == kind and {resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")} != {"Retain"}:
+            policies = {resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")}
+            if resource["Type"] == kind and policies != {"Retain"} and (kind != "AWS::Kinesis::Stream" or policies != {"Delete"}):
                 yield f"{name}: goes with the stack"
 
 

@@ -305,3 +305,35 @@ def test_taken_down_the_readings_stay_and_are_found_again(account):
     keys = [account.aws("kms", "describe-key", "--key-id", one["KeyId"])["KeyMetadata"] for one in account.aws("kms", "list-keys")["Keys"]]
     assert {key["KeyState"] for key in keys if key["KeyManager"] == "CUSTOMER"} == {"PendingDeletion"}
     assert "nothing is left of it" in account.script("destroy.sh", "--delete-data", "--yes").stdout
+
+
+def test_windows_by_flink_are_a_stack_of_their_own_with_a_task_for_each_shard(account, tmp_path):
+    jar = tmp_path / "any.jar"
+    jar.write_bytes(b"a jar")
+    asked = ["deploy.sh", "--no-live", "--no-curated", "--windows", "flink", "--streaming-jar", jar, "--parameter", "ShardCount=3"]
+    run = account.script(*asked)
+    assert run.returncode == 0, run.stderr
+    described = account.aws("cloudformation", "describe-stacks", "--stack-name", f"{STACK}-streaming")["Stacks"][0]
+    made = {one["ParameterKey"]: one["ParameterValue"] for one in described["Parameters"]}
+    assert made["Parallelism"] == "3" and made["StreamArn"].endswith("stream/hr-kinesis-stream")
+    found = account.aws("s3api", "list-objects-v2", "--bucket", outputs(account)["Bucket"], "--prefix", "artifacts/")["Contents"]
+    assert [one["Key"] for one in found] == [made["CodeKey"]]
+    assert re.fullmatch(r"artifacts/hr-streaming-[0-9a-f]{16}\.jar", made["CodeKey"])
+    names = {one["StreamName"] for one in account.aws("kinesis", "list-streams")["StreamSummaries"]}
+    assert names == {"hr-kinesis-stream", f"{STACK}-streaming-minutes", f"{STACK}-streaming-alerts"}
+    gone = account.script("destroy.sh", "--yes")
+    assert gone.returncode == 0, gone.stderr
+    assert account.aws("kinesis", "list-streams")["StreamNames"] == ["hr-kinesis-stream"], "what can be computed again goes"
+    wrong = account.script("deploy.sh", "--no-live", "--windows", "spark")
+    assert wrong.returncode == 2 and "--windows takes lambda or flink" in wrong.stderr
+    missing = account.script("deploy.sh", "--no-live", "--no-curated", "--windows", "flink", "--streaming-jar", tmp_path / "none.jar")
+    assert missing.returncode == 1 and "there is no" in missing.stderr
+
+
+def test_the_users_of_gateways_go_with_the_stack(account, tmp_path):
+    assert account.script("deploy.sh", "--no-live", "--no-curated", "--parameter", "GatewayIdentity=user").returncode == 0
+    assert account.script("add-gateway.sh", "gym", "--output", tmp_path / "gym").returncode == 0
+    gone = account.script("destroy.sh", "--yes")
+    assert gone.returncode == 0, gone.stderr
+    assert "the gateway's user hr-gatewayd-gym" in gone.stdout
+    assert account.aws("iam", "list-users")["Users"] == []

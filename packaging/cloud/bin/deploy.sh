@@ -8,6 +8,9 @@
 #   --viewer CIDR           from where people may log in to the dashboard, and this script set it up;
 #                           "none" closes it again
 #   --no-live, --no-curated  leave that stack as it is, or out
+#   --windows flink         also windows and alerts on streams of their own, by Managed Service for Apache Flink; "lambda",
+#                           the default, leaves it at the live dashboard's minutes
+#   --streaming-jar FILE    the Flink application, built before; by default Maven builds packaging/cloud/streaming
 #   --sensors N             stream, domain and budget as large as estimate.sh --sensors N says; --hours H and --gateways M as
 #                           there. A parameter that is named wins
 #   --ca DIR                gateways identify themselves by certificates of this CA (ca.sh makes one)
@@ -17,7 +20,7 @@
 #   --lambda-zip FILE       the indexer, built before; by default packaging/build-lambda.sh builds it
 #   --allow-replacement     also if a stream, bucket, key or domain would be replaced and its data left behind
 #   --dry-run               make the change sets, show them, delete them
-#   --stack NAME            default hr-gatewayd; the others are NAME-curated and NAME-live
+#   --stack NAME            default hr-gatewayd; the others are NAME-curated, NAME-live and NAME-streaming
 #   --region, --profile     as the AWS CLI takes them
 #
 # Safe to run again: what is as it should be stays, and a parameter that is not named keeps its value. If an earlier
@@ -41,7 +44,7 @@ declare -A WIRED=(
 )
 
 ALLOW_REPLACEMENT=
-live=yes curated=yes zip='' viewer='' ca='' given=() load=()
+live=yes curated=yes streaming='' zip='' jar='' viewer='' ca='' given=() load=()
 while [ $# -gt 0 ]; do
     if common_option "$@"; then
         shift "$TAKEN"
@@ -51,7 +54,7 @@ while [ $# -gt 0 ]; do
         --no-live) live= ;;
         --no-curated) curated= ;;
         --allow-replacement) ALLOW_REPLACEMENT=yes ;;
-        --viewer | --ca | --parameter | --endpoint | --lambda-zip | --sensors | --hours | --gateways)
+        --viewer | --ca | --parameter | --endpoint | --lambda-zip | --windows | --streaming-jar | --sensors | --hours | --gateways)
             value_of "$@"
             case $1 in
                 --sensors | --hours | --gateways) load+=("$1" "$2") ;;
@@ -62,6 +65,14 @@ while [ $# -gt 0 ]; do
                     ;;
                 --endpoint) given+=("ExistingEndpoint=$2") ;;
                 --lambda-zip) zip=$2 ;;
+                --streaming-jar) jar=$2 ;;
+                --windows)
+                    case $2 in
+                        lambda) ;;
+                        flink) streaming=yes ;;
+                        *) usage "--windows takes lambda or flink, not \"$2\"" ;;
+                    esac
+                    ;;
                 --parameter)
                     [[ $2 =~ ^[A-Za-z0-9]+= ]] || usage "--parameter takes KEY=VALUE, not \"$2\""
                     given+=("$2")
@@ -73,6 +84,9 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+parts=(lake curated live)
+[ -z "$streaming" ] || parts+=(streaming)
 
 # own_names PART: the parameters of the part that a person may set.
 own_names() {
@@ -114,7 +128,7 @@ size_parts() {
 # A misspelt name stops everything before anything is touched.
 check_names() {
     local pair part known
-    known=$(for part in lake curated live; do own_names $part; done | sort -u)
+    known=$(for part in "${parts[@]}"; do own_names "$part"; done | sort -u)
     for pair in "${given[@]}"; do
         grep -qxF "${pair%%=*}" <<<"$known" ||
             usage "no template has a parameter \"${pair%%=*}\". There are: $(tr '\n' ' ' <<<"$known")"
@@ -174,7 +188,35 @@ lake_is_there() {
     return 1
 }
 
-# upload_indexer: CODE_KEY is where it is. The name is of its bytes, so that a new build is a change of the stack.
+# upload FILE NAME ENDING: CODE_KEY is where it is. The name is of its bytes, so that a new build is a change of the stack.
+upload() {
+    CODE_KEY=${OUTPUT[Prefix]:-}artifacts/$2-$(python3 -c 'import hashlib, sys
+print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest()[:16])' "$1").$3
+    [ -z "$DRY_RUN" ] || return 0
+    aws s3api head-object --bucket "${OUTPUT[Bucket]}" --key "$CODE_KEY" >/dev/null 2>&1 ||
+        aws s3api put-object --bucket "${OUTPUT[Bucket]}" --key "$CODE_KEY" --body "$1" >/dev/null
+}
+
+upload_streaming() {
+    if [ -z "$jar" ]; then
+        need mvn "apt-get install maven, or give --streaming-jar FILE"
+        mvn --batch-mode --quiet --file "$cloud/streaming/pom.xml" -Pconnector package -DbuildFolder="$WORK/streaming" >&2 ||
+            die "the Flink application could not be built; what Maven said is above"
+        jar=$WORK/streaming/hr-streaming.jar
+    fi
+    [ -s "$jar" ] || die "there is no $jar: see packaging/cloud/streaming/pom.xml"
+    upload "$jar" hr-streaming jar
+}
+
+# deploy_streaming: a task for each shard, for the watermark's sake (streaming/windows.sql).
+deploy_streaming() {
+    local shards=() pair
+    for pair in "${given[@]}"; do [[ $pair != Parallelism=* ]] || shards=("$pair"); done
+    [ ${#shards[@]} -gt 0 ] || shards=("Parallelism=$(aws kinesis describe-stream-summary --stream-name "${OUTPUT[StreamArn]##*/}" \
+        --query StreamDescriptionSummary.OpenShardCount --output text)")
+    deploy_part streaming "$STACK-streaming" "CodeKey=$CODE_KEY" "${shards[@]}"
+}
+
 upload_indexer() {
     if [ -z "$zip" ]; then
         if [ ! -x "$cloud/../build-lambda.sh" ] || ! command -v apt-get >/dev/null; then
@@ -184,11 +226,7 @@ upload_indexer() {
         zip=$("$cloud/../build-lambda.sh" | tail -n 1)
     fi
     [ -s "$zip" ] || die "there is no $zip: packaging/build-lambda.sh makes it"
-    CODE_KEY=${OUTPUT[Prefix]:-}artifacts/hr-indexer-$(python3 -c 'import hashlib, sys
-print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest()[:16])' "$zip").zip
-    [ -z "$DRY_RUN" ] || return 0
-    aws s3api head-object --bucket "${OUTPUT[Bucket]}" --key "$CODE_KEY" >/dev/null 2>&1 ||
-        aws s3api put-object --bucket "${OUTPUT[Bucket]}" --key "$CODE_KEY" --body "$zip" >/dev/null
+    upload "$zip" hr-indexer zip
 }
 
 # Index templates, retention, roles, dashboard and monitors: through the domain's own address, as its master user.
@@ -245,9 +283,9 @@ connect
 need curl "apt-get install curl"
 read_files
 check_viewer
-for part in lake curated live; do
-    render $part
-    declared $part >/dev/null
+for part in "${parts[@]}"; do
+    render "$part"
+    declared "$part" >/dev/null
 done
 check_names
 size_parts
@@ -263,6 +301,10 @@ lake_is_there || exit 0
 # A trust anchor that was made anew knows of nobody who was refused before.
 if [ -n "$ca" ] && [ -s "$ca/crl.pem" ] && [ -z "$DRY_RUN" ] && [ -n "${OUTPUT[TrustAnchorArn]:-}" ]; then publish_revoked "$ca"; fi
 [ -z "$curated" ] || deploy_part curated "$STACK-curated"
+if [ -n "$streaming" ]; then
+    upload_streaming
+    deploy_streaming
+fi
 if [ -n "$live" ]; then
     upload_indexer
     deploy_part live "$STACK-live" "CodeKey=$CODE_KEY"

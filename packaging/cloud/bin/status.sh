@@ -34,6 +34,10 @@ if load_stack "$STACK-curated"; then
     alarms+=("$STACK-curated")
     check_merge "${OUTPUT[StateMachineArn]:-}"
 fi
+check_stack "$STACK-streaming"
+if load_stack "$STACK-streaming"; then
+    alarms+=("$STACK-streaming")
+fi
 check_stack "$STACK-live"
 if load_stack "$STACK-live"; then
     alarms+=("$STACK-live")
