@@ -57,6 +57,14 @@ flink() {
         >$to/classes/META-INF/services/org.apache.flink.table.factories.Factory
 }
 
+# The consumer, and the Kinesis Client Library that it is made of: about 75 MB of jars.
+consumer() {
+    local from=packaging/cloud/consumer to=target/consumer
+    cmp -s <(cat $from/pom.xml $from/src/consumer/*.java) $to/built-from && return
+    mvn --batch-mode --quiet --file $from/pom.xml package
+    cat $from/pom.xml $from/src/consumer/*.java >$to/built-from
+}
+
 # OpenTofu and the provider that it asks, built once in about 4 minutes, and what that one's schema is read from. Debian 12's
 # own Go is too old; one of 1.21 fetches the one that go.mod names.
 terraform_tools() {
@@ -84,6 +92,7 @@ trino_jars
 opensearch
 vega
 flink
+consumer
 untested=()
 terraform_tools
 case ${1:-} in

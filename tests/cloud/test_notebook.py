@@ -29,25 +29,26 @@ def shown(request, delivered, tmp_path, monkeypatch):
             assert cell["outputs"] == [], "commit it without anybody's readings"
             text = "".join(cell["source"]).replace("SESSION = None", f"SESSION = {session!r}")
             exec(compile(text, "session.ipynb", "exec"), names)
-    return names | {"picture": tmp_path / "session.png", "session": session}
+    return names | {"picture": tmp_path / "session.png", "asked": session}
 
 
 def test_the_notebook_shows_a_session_as_the_queries_do(shown, duck):
     assert shown["picture"].stat().st_size > 10_000
-    day = f"{shown['times'][0]:%Y-%m-%d}"
-    session, sensor = shown["chosen"][0]["session_id"], shown["chosen"][0]["sensor_id"]
-    assert shown["session"] in (None, session)
-    last_day = f"{shown['times'][-1]:%Y-%m-%d}"
+    asked = shown["asked"]
+    rate, session, sensor = shown["rate"], shown["session"], shown["chosen"]["sensor_id"].iloc[0]
+    assert asked in (None, session)
+    day, last_day = (f"{time:%Y-%m-%d}" for time in (rate.index[0], rate.index[-1]))
 
     def query(name, *parameters):
         return duck.rows(lake.filled(name, *parameters))
 
     row, = (row for row in query("sessions", day, last_day) if row["session_id"] == session)
-    assert (row["readings"], row["lowest"], row["highest"]) == (len(shown["rates"]), shown["lowest"], shown["highest"])
-    assert row["mean"] == pytest.approx(shown["mean"])
-    if shown["session"] is None:
+    assert (row["readings"], row["lowest"], row["highest"]) == (len(rate), rate.min(), rate.max())
+    assert row["mean"] == pytest.approx(rate.mean())
+    if asked is None:
         return  # The query's zones are of all sessions of a sensor.
     zones = {row["zone"]: row["seconds"] for row in query("zones", day, last_day, 190) if row["sensor_id"] == sensor}
+    minutes = shown["minutes_in_zone"]
     assert {zone: pytest.approx(seconds) for zone, seconds in zones.items()} == {
-        zone: seconds for zone, seconds in enumerate(shown["seconds"], 1) if zone in zones}
-    assert sum(zones.values()) == pytest.approx(sum(shown["seconds"]))
+        zone: 60 * spent for zone, spent in enumerate(minutes, 1) if zone in zones}
+    assert sum(zones.values()) == pytest.approx(60 * minutes.sum())
