@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the Lambda function hr-indexer for arm64; installs what that takes. Prints the zip's path last.
+# Builds the Lambda functions for arm64, hr-indexer and the delivery's hr-transform; installs what that takes. Prints the
+# paths of their zips last, the indexer's as the last one.
 #   packaging/build-lambda.sh [--help]
 # The same commit, built with the same Rust and Debian release, gives the same bytes in any folder.
 set -euo pipefail
@@ -18,7 +19,6 @@ if [ $# -gt 0 ]; then
 fi
 choose_target arm64
 out=target/lambda
-binary=target/$target/release/hr-indexer
 
 # runs_there BINARY: whether what it is linked with is there, in a version that is there. Says what is not.
 runs_there() {
@@ -56,7 +56,9 @@ prepare_build
 install_packages binutils python3
 [ "$arch" = "$native" ] || prepare_cross
 build_binary --package hr-indexer
-runs_there "$binary"
 mkdir -p "$out"
-pack "$binary" "$out/hr-indexer.zip"
-echo "$out/hr-indexer.zip"
+for name in hr-transform hr-indexer; do
+    runs_there "target/$target/release/$name"
+    pack "target/$target/release/$name" "$out/$name.zip"
+    echo "$out/$name.zip"
+done

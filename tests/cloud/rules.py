@@ -118,7 +118,8 @@ def partitions_are_where_the_table_looks(template: Template) -> Iterator[str]:
         if properties["TableInput"]["TableType"] != "EXTERNAL_TABLE":
             continue
         place = settings.get("storage.location.template", {"Fn::Sub": [""]})["Fn::Sub"][0]
-        if re.sub(r"\$\{!(\w+)\}", r"!{partitionKeyFromQuery:\1}", place.partition("${Lake}/")[2]) not in prefixes:
+        looked = place.partition("${Lake}/")[2]
+        if not {re.sub(r"\$\{!(\w+)\}", rf"!{{partitionKeyFrom{source}:\1}}", looked) for source in ("Query", "Lambda")} & prefixes:
             yield f"{name}: projection looks where nothing is written"
         if settings.get("projection.enabled") != "true":
             yield f"{name}: has no projection"
@@ -255,7 +256,7 @@ def what_can_fail_is_alarmed(template: Template) -> Iterator[str]:
     """A queue of failures that fills, a function that fails or falls behind, a run that fails, a counted log line."""
     metrics = {
         "AWS::SQS::Queue": ["ApproximateNumberOfMessagesVisible"],
-        "AWS::Lambda::Function": ["Errors", "IteratorAge"],
+        "AWS::Lambda::Function": ["Errors", *(["IteratorAge"] if list(of_type(template, "AWS::Lambda::EventSourceMapping")) else [])],
         "AWS::StepFunctions::StateMachine": ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"],
         "AWS::Scheduler::ScheduleGroup": ["InvocationDroppedCount"],
         "AWS::OpenSearchService::Domain": ["ClusterStatus.red", "FreeStorageSpace", "ClusterIndexWritesBlocked", "KMSKeyInaccessible"],

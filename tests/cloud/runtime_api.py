@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "/2018-06-01/runtime/"
@@ -48,10 +48,10 @@ class InvocationError(Exception):
     """The function said that it failed: `errorType` and `errorMessage`."""
 
 
-def build() -> Path:
+def build(name: str = "hr-indexer") -> Path:
     """The binary of this machine's architecture, for development."""
     subprocess.run(["cargo", "build", "--quiet", "--locked", "--package", "hr-indexer"], cwd=ROOT, check=True)
-    return ROOT / "target" / "debug" / "hr-indexer"
+    return ROOT / "target" / "debug" / name
 
 
 def event(records: Iterable[bytes], first: int = 0, **window: Any) -> dict[str, Any]:
@@ -85,10 +85,10 @@ class NotStarted(Exception):
     """The function did not ask for an invocation; what it said."""
 
 
-class Indexer:
+class Function:
     """A running function. `command` comes before the binary: an emulator, if it needs one."""
 
-    def __init__(self, binary: Path, endpoint: str, command: Iterable[str] = ()) -> None:
+    def __init__(self, binary: Path, variables: dict[str, str], command: Iterable[str] = ()) -> None:
         self.events: queue.Queue[tuple[str, bytes, float]] = queue.Queue()
         self.results: dict[str, queue.Queue[tuple[str, Any]]] = {}
         self.asked = threading.Event()
@@ -97,7 +97,7 @@ class Indexer:
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self.server.server_port}", "AWS_LAMBDA_FUNCTION_NAME": "hr-indexer",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_REGION": "eu-central-1",
             "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_SESSION_TOKEN": "not-a-token",
-            "OPENSEARCH_ENDPOINT": endpoint, "PATH": os.environ["PATH"],
+            "PATH": os.environ["PATH"], **variables,
         }
         self.output = tempfile.TemporaryFile("w+")
         began = time.monotonic()
@@ -166,8 +166,15 @@ class Indexer:
         self.process.wait()
         self.server.stop()
 
-    def __enter__(self) -> "Indexer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class Indexer(Function):
+    """The indexer, which writes to the OpenSearch at `endpoint`."""
+
+    def __init__(self, binary: Path, endpoint: str, command: Iterable[str] = ()) -> None:
+        super().__init__(binary, {"OPENSEARCH_ENDPOINT": endpoint}, command)

@@ -8,7 +8,7 @@ changed in the console. Into the curated
 stack's state machine: the files of curated/ that it names. `hr_table` in a text follows the parameter TableName. Needs
 nothing but Python.
 
-    packaging/cloud/lib/render.py lake|curated|live|streaming|events >target/cloud/STACK.yaml
+    packaging/cloud/lib/render.py lake|curated|live|streaming|events|transform >target/cloud/STACK.yaml
 """
 
 import json

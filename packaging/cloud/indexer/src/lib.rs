@@ -27,6 +27,8 @@ pub mod event;
 pub mod index;
 pub mod line;
 
+pub mod transform;
+
 pub mod bulk;
 pub mod intake;
 pub mod minutes;

@@ -97,6 +97,11 @@ impl Reading<'_> {
         index::readings_index(self.taken_ms)
     }
 
+    /// The line as it came, without its end.
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+
     /// The document, on one line, as of the time `now_ms` that it is indexed at.
     pub fn document(&self, now_ms: i64) -> Vec<u8> {
         let indexed_at = Timestamp::from_ms(now_ms);
