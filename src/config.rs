@@ -189,7 +189,7 @@ pub struct DrainConfig {
     pub batch_bytes_max: Size,
     /// Calls in flight at once, 1 to 16.
     pub calls_in_flight_max: usize,
-    /// So long a reading waits for others that go with it, up to 60 s: fewer and larger records.
+    /// So long a reading waits for others that go with it, up to 20 s: fewer and larger records.
     pub linger: Span,
     /// A call that takes longer counts as failed (and may have been accepted).
     pub request_timeout: Span,

@@ -140,7 +140,7 @@ impl Config {
         within.check("drain.record_readings_max", drain.record_readings_max, 1, RECORD_READINGS_MAX);
         within.check("drain.calls_in_flight_max", drain.calls_in_flight_max, 1, 16);
         within.check("drain.batch_bytes_max", drain.batch_bytes_max, Size(256 << 10), Size(4608 << 10));
-        within.check("drain.linger", drain.linger, Span::default(), secs(60));
+        within.check("drain.linger", drain.linger, Span::default(), secs(20));
         within.check("drain.request_timeout", drain.request_timeout, secs(1), secs(60));
         within.check("drain.retry_delay_max", drain.retry_delay_max, Span::from_millis(100), secs(300));
         within.check("drain.blocked_delay_max", drain.blocked_delay_max, secs(1), secs(3600));

@@ -36,9 +36,9 @@ const CROWDED_RECORDS: u32 = 16;
 const IN_VAIN_MAX: u32 = 3;
 /// Rejections of one burst count once.
 const STEP_BACK_EVERY: Duration = Duration::from_millis(500);
-/// Two live readings a second, each in a record of its own.
+/// Of each sensor on the shard: two live readings a second, each in a record of its own.
 const RATE_MIN: f64 = 2.0 * RECORD_COST_MIN;
-/// After an outage: the documented rate is reached within a second, if the shard is free.
+/// After an outage: the documented rate is reached within a second or two, if the shard is free.
 const RATE_AFTER_OUTAGE: f64 = 16_000.0;
 const RATE_MAX: f64 = 1e9;
 /// Tokens saved up while idle, as time at the current rate.
@@ -117,7 +117,9 @@ impl Pacer {
 
     /// A record was rejected because its shard is at its limit.
     pub fn throttled(&mut self, sensor: &SensorId, now: Duration) {
-        self.bucket(sensor, now).step_back(now);
+        let shard = self.shard(sensor);
+        let sensors = self.shard_of.values().filter(|of| *of == shard).count();
+        self.bucket(sensor, now).step_back(RATE_MIN * sensors.max(1) as f64, now);
     }
 
     /// The shard that the sensor's records went to last; empty until an answer told.
@@ -188,7 +190,7 @@ impl Bucket {
         self.confirmed = true;
     }
 
-    fn step_back(&mut self, now: Duration) {
+    fn step_back(&mut self, rate_min: f64, now: Duration) {
         if self.stepped_back_at.is_some_and(|at| now.saturating_sub(at) < STEP_BACK_EVERY) {
             return;
         }
@@ -198,7 +200,7 @@ impl Bucket {
             _ if self.accepted < CROWDED_RECORDS => self.rate * CROWDED_STEP_BACK,
             _ => self.rate * STEP_BACK,
         }
-        .max(RATE_MIN);
+        .max(rate_min);
         self.accepted = 0;
         self.in_vain = self.in_vain.saturating_add(1);
         self.tokens = self.tokens.min(0.0);

@@ -124,7 +124,7 @@ def test_a_merge_reads_what_changed_however_old_the_table_is():
 
 def test_a_query_over_a_month_of_all_sensors_is_let_through_and_no_more_than_that():
     limits = [int(re.search(r"ScanLimitBytes=(\d+)", estimate("--sensors", sensors))[1]) for sensors in ("1", "10000")]
-    month = 10_000 * 86_400 * 31 * 792_359 / 70_000  # README.md, "What it reads": zones.
+    month = 10_000 * 86_400 * 31 * 944_804 / 70_000  # README.md, "What it reads": hrv.
     assert limits[0] == GB and month < limits[1] < 1.1 * month
 
 
@@ -155,3 +155,12 @@ def test_a_months_index_has_shards_that_lucene_can_count():
         month = fleet.per_second() * 3600 * 12 * 31
         assert month / shards < 2**31 / 1.5 and month * 74 / shards < 50e9, sensors
     assert sizing.index_shards(6, 800) == 4
+
+
+def test_windows_by_flink_are_priced_with_a_kpu_for_each_shard_and_one_more():
+    without, text = estimate("--sensors", "4000"), estimate("--sensors", "4000", "--windows", "flink")
+    price = PRICES["regions"]["us-east-1"]
+    assert dollars(text, "windows", "9 KPUs") == pytest.approx(9 * 730 * price["flink_kpu_hour"], abs=0.01)
+    assert dollars(text, "windows", "4 shards") == pytest.approx(4 * 730 * price["kinesis_shard_hour"], abs=0.01)
+    assert total(text) > total(without) + 700
+    assert "Parallelism" not in estimate("--sensors", "1", "--parameter", "CorrectDays=2")

@@ -128,8 +128,8 @@ def test_each_gateway_with_an_access_key_is_a_user_of_its_own(server, tmp_path):
         secrets.append(re.search(r"^aws_secret_access_key = (\S+)$", file.read_text(), re.M)[1])
         assert secrets[-1] not in run.stdout + run.stderr
         accepted_by_the_gateway(tmp_path / name / "config.toml")
-    assert users(account) == ["hr-gatewayd-one", "hr-gatewayd-three", "hr-gatewayd-two"]
-    tags = account.aws("iam", "list-user-tags", "--user-name", "hr-gatewayd-one")["Tags"]
+    assert users(account) == ["hr-gatewayd.one", "hr-gatewayd.three", "hr-gatewayd.two"]
+    tags = account.aws("iam", "list-user-tags", "--user-name", "hr-gatewayd.one")["Tags"]
     assert tags == [{"Key": "hr-gatewayd:stack", "Value": "hr-gatewayd"}]
     # A second key, while the first one is still in use; no third.
     assert account.script("add-gateway.sh", "one", "--output", tmp_path / "again").returncode == 0
@@ -138,9 +138,9 @@ def test_each_gateway_with_an_access_key_is_a_user_of_its_own(server, tmp_path):
     assert not (tmp_path / "third").exists()
     gone = account.script("add-gateway.sh", "--remove", "one", "--yes")
     assert gone.returncode == 0, gone.stderr
-    assert users(account) == ["hr-gatewayd-three", "hr-gatewayd-two"]
+    assert users(account) == ["hr-gatewayd.three", "hr-gatewayd.two"]
     nobody = account.script("add-gateway.sh", "--remove", "one", "--yes")
-    assert nobody.returncode == 1 and "there is no user hr-gatewayd-one" in nobody.stderr
+    assert nobody.returncode == 1 and "there is no user hr-gatewayd.one" in nobody.stderr
     long = account.script("add-gateway.sh", "x" * 60, "--output", tmp_path / "long")
     assert long.returncode == 2 and "longer than 64" in long.stderr and not (tmp_path / "long").exists()
 
@@ -193,7 +193,59 @@ def test_a_certificate_that_ends_soon_is_renewed_for_the_same_key(server, author
     openssl("x509", "-req", "-in", tmp_path / "csr", "-CA", authority / "ca.pem", "-CAkey", authority / "ca.key", "-days", 59, "-out", pem)
     key.unlink()
     lost = account.script(*asked)
-    assert lost.returncode == 1 and "its key is not there" in lost.stderr
+    assert lost.returncode == 1 and "gateway.key is not there" in lost.stderr and "not enrolled: spa" in lost.stderr
+
+
+def test_what_cannot_be_enrolled_is_named_and_holds_up_nobody(server, authority, tmp_path):
+    account = stack(server, "roles-anywhere", (authority / "ca.pem").read_text())
+    file, folder = tmp_path / "gateways.csv", tmp_path / "gateways"
+    file.write_text("r1,,\nr2,,\nr3,,\nr4,,\n")
+    asked = ["add-gateway.sh", "--csv", file, "--ca", authority, "--output", folder]
+    assert account.script(*asked).returncode == 0
+    environment = account.with_fake(tmp_path / "fake", NO_LISTS)
+    assert account.script("add-gateway.sh", "--remove", "r1", "--ca", authority, "--yes", environment=environment).returncode == 0
+    other = tmp_path / "other"
+    subprocess.run([aws.BIN / "ca.sh", other], check=True, capture_output=True)
+    openssl("req", "-new", "-key", folder / "r2" / "gateway.key", "-subj", "/CN=r2", "-out", tmp_path / "csr")
+    openssl("x509", "-req", "-in", tmp_path / "csr", "-CA", other / "ca.pem", "-CAkey", other / "ca.key", "-days", 300, "-out", folder / "r2" / "gateway.pem")
+    file.write_text("r1,,\nr2,,\nr3,strap,D4:4A:C4:B0:24:03\nr4,,\nr5,,\n")
+    (folder / "r5.part").mkdir()  # An earlier run died in the middle of it.
+    run = account.script(*asked)
+    assert run.returncode == 1
+    assert "r1: its certificate was revoked" in run.stderr and "r3: its config.toml is not what the file says" in run.stderr
+    assert "not enrolled: r1 r3;" in run.stderr
+    assert "1 made, 1 renewed, 1 left as they were" in run.stdout
+    assert openssl("verify", "-CAfile", authority / "ca.pem", folder / "r2" / "gateway.pem").returncode == 0, "another CA's is signed again"
+    assert (folder / "r5" / "aws-config").exists() and not (folder / "r5.part").exists()
+
+
+def test_an_access_key_that_does_not_come_leaves_no_folder_behind(server, tmp_path):
+    account = stack(server, "user")
+    file = tmp_path / "gateways.csv"
+    file.write_text("one,,\ntwo,,\n")
+    failing = account.with_fake(tmp_path / "fake", """
+def answer(words):
+    if words[:2] != ["iam", "create-access-key"] or "hr-gatewayd.one" not in words:
+        return None
+    sys.exit(255)
+""")
+    asked = ["add-gateway.sh", "--csv", file, "--output", tmp_path / "gateways"]
+    run = account.script(*asked, environment=failing)
+    assert run.returncode == 1 and "not enrolled: one;" in run.stderr and "1 made" in run.stdout
+    again = account.script(*asked)
+    assert again.returncode == 0 and "1 made, 0 renewed, 1 left as they were" in again.stdout
+    assert (tmp_path / "gateways" / "one" / "aws-credentials").stat().st_size > 0
+
+
+def test_a_user_that_is_nobodys_gateway_is_not_touched(server, tmp_path):
+    account = stack(server, "user")
+    account.aws("iam", "create-user", "--user-name", "hr-gatewayd.admin")
+    account.aws("iam", "create-access-key", "--user-name", "hr-gatewayd.admin")
+    for words in (["admin", "--output", tmp_path / "admin"], ["--remove", "admin", "--yes"]):
+        run = account.script("add-gateway.sh", *words)
+        assert run.returncode == 1 and "is no gateway's" in run.stderr and "nothing was changed" in run.stderr
+    assert len(account.aws("iam", "list-access-keys", "--user-name", "hr-gatewayd.admin")["AccessKeyMetadata"]) == 1
+    assert users(account) == [] and not (tmp_path / "admin").exists()
 
 
 @pytest.mark.parametrize(("text", "why"), [
@@ -216,7 +268,7 @@ def test_a_file_enrols_users_too(server, tmp_path):
     file.write_text("one,,\ntwo,,\n")
     run = account.script("add-gateway.sh", "--csv", file, "--output", tmp_path / "gateways")
     assert run.returncode == 0, run.stderr
-    assert users(account) == ["hr-gatewayd-one", "hr-gatewayd-two"]
+    assert users(account) == ["hr-gatewayd.one", "hr-gatewayd.two"]
     keys = {re.search(r"^aws_access_key_id = (\S+)$", (tmp_path / "gateways" / name / "aws-credentials").read_text(), re.M)[1]
             for name in ("one", "two")}
     assert len(keys) == 2

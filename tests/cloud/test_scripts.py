@@ -307,27 +307,57 @@ def test_taken_down_the_readings_stay_and_are_found_again(account):
     assert "nothing is left of it" in account.script("destroy.sh", "--delete-data", "--yes").stdout
 
 
+APPLICATION = """
+def answer(words):
+    \"\"\"Managed Service for Apache Flink, which moto does not make: started, it runs.\"\"\"
+    if words[0] != "kinesisanalyticsv2":
+        return None
+    started = FOLDER / "started"
+    if words[1] == "start-application":
+        assert not started.exists()
+        started.touch()
+        return "{}"
+    return "RUNNING" if started.exists() else "READY"
+"""
+
+
 def test_windows_by_flink_are_a_stack_of_their_own_with_a_task_for_each_shard(account, tmp_path):
     jar = tmp_path / "any.jar"
     jar.write_bytes(b"a jar")
+    environment = account.with_fake(tmp_path / "fake", APPLICATION)
     asked = ["deploy.sh", "--no-live", "--no-curated", "--windows", "flink", "--streaming-jar", jar, "--parameter", "ShardCount=3"]
-    run = account.script(*asked)
+    run = account.script(*asked, environment=environment)
     assert run.returncode == 0, run.stderr
-    described = account.aws("cloudformation", "describe-stacks", "--stack-name", f"{STACK}-streaming")["Stacks"][0]
-    made = {one["ParameterKey"]: one["ParameterValue"] for one in described["Parameters"]}
-    assert made["Parallelism"] == "3" and made["StreamArn"].endswith("stream/hr-kinesis-stream")
+    assert "the application is started" in run.stdout
+
+    def made():
+        described = account.aws("cloudformation", "describe-stacks", "--stack-name", f"{STACK}-streaming")["Stacks"][0]
+        return {one["ParameterKey"]: one["ParameterValue"] for one in described["Parameters"]}
+
+    first = made()
+    assert (first["Parallelism"], first["WindowShardCount"]) == ("3", "1") and first["StreamArn"].endswith("stream/hr-kinesis-stream")
     found = account.aws("s3api", "list-objects-v2", "--bucket", outputs(account)["Bucket"], "--prefix", "artifacts/")["Contents"]
-    assert [one["Key"] for one in found] == [made["CodeKey"]]
-    assert re.fullmatch(r"artifacts/hr-streaming-[0-9a-f]{16}\.jar", made["CodeKey"])
+    assert [one["Key"] for one in found] == [first["CodeKey"]]
+    assert re.fullmatch(r"artifacts/hr-streaming-[0-9a-f]{16}\.jar", first["CodeKey"])
     names = {one["StreamName"] for one in account.aws("kinesis", "list-streams")["StreamSummaries"]}
     assert names == {"hr-kinesis-stream", f"{STACK}-streaming-minutes", f"{STACK}-streaming-alerts"}
+    # A later run, asked for nothing of it, keeps it in step with the stream's shards.
+    account.aws("kinesis", "update-shard-count", "--stream-name", "hr-kinesis-stream", "--target-shard-count", "6", "--scaling-type", "UNIFORM_SCALING")
+    again = account.script("deploy.sh", "--no-live", "--no-curated", environment=environment)
+    assert again.returncode == 0, again.stderr
+    assert made() == first | {"Parallelism": "6", "WindowShardCount": "2"}
     gone = account.script("destroy.sh", "--yes")
     assert gone.returncode == 0, gone.stderr
     assert account.aws("kinesis", "list-streams")["StreamNames"] == ["hr-kinesis-stream"], "what can be computed again goes"
-    wrong = account.script("deploy.sh", "--no-live", "--windows", "spark")
-    assert wrong.returncode == 2 and "--windows takes lambda or flink" in wrong.stderr
-    missing = account.script("deploy.sh", "--no-live", "--no-curated", "--windows", "flink", "--streaming-jar", tmp_path / "none.jar")
-    assert missing.returncode == 1 and "there is no" in missing.stderr
+
+
+@pytest.mark.parametrize(("words", "why"), [
+    (["--windows", "spark"], "--windows takes lambda or flink"), (["--streaming-jar", "any.jar"], "--streaming-jar goes with --windows flink"),
+])
+def test_windows_that_cannot_be_are_refused_before_anything_is_made(account, words, why):
+    run = account.script("deploy.sh", "--no-live", *words)
+    assert run.returncode == 2 and why in run.stderr
+    assert stacks(account) == {}
 
 
 def test_the_users_of_gateways_go_with_the_stack(account, tmp_path):
@@ -335,5 +365,5 @@ def test_the_users_of_gateways_go_with_the_stack(account, tmp_path):
     assert account.script("add-gateway.sh", "gym", "--output", tmp_path / "gym").returncode == 0
     gone = account.script("destroy.sh", "--yes")
     assert gone.returncode == 0, gone.stderr
-    assert "the gateway's user hr-gatewayd-gym" in gone.stdout
+    assert "the gateway's user hr-gatewayd.gym" in gone.stdout
     assert account.aws("iam", "list-users")["Users"] == []

@@ -286,6 +286,33 @@ fn a_shard_at_its_limit_is_fed_at_its_limit() {
 }
 
 #[test]
+fn many_sensors_of_a_gateway_keep_up_on_a_crowded_shard() {
+    // Twenty sensors with a reading a second each, on a shard that rejects a fifth of all records.
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut pacer = Pacer::default();
+    let record = |n: usize| {
+        let (sensor, data) = (sensor(&format!("s{n}")), vec![b'x'; 313]);
+        Record { sensor, data, sequences: vec![1], clock_offset_ms: 0 }
+    };
+    let records: Vec<Record> = (0..20).map(record).collect();
+    let (mut waiting, mut most) = (0usize, 0);
+    for ms in 0..3_600_000 {
+        let now = Duration::from_millis(ms);
+        waiting += 20 * usize::from(ms % 1000 == 0);
+        while waiting > 0 && pacer.admit(&records[waiting % 20], now).is_ok() {
+            if random.f64() < 0.2 {
+                pacer.throttled(&records[waiting % 20].sensor, now);
+            } else {
+                pacer.accepted(&records[waiting % 20].sensor, Some("shard-1"));
+                waiting -= 1;
+            }
+        }
+        most = most.max(waiting);
+    }
+    assert!(most < 500, "{most} readings wait");
+}
+
+#[test]
 fn a_sink_without_limits_is_not_held_back_for_long() {
     let record =
         Record { sensor: sensor("a"), data: vec![b'x'; 100_000], sequences: vec![1], clock_offset_ms: 0 };

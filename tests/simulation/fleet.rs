@@ -48,11 +48,8 @@ pub struct Scene {
 pub struct Second {
     pub offered_bytes: u64,
     pub accepted_bytes: u64,
-    pub calls: u32,
     pub entries: u32,
     pub rejected: u32,
-    /// Readings in all queues at its end.
-    pub queued: u64,
 }
 
 /// The whole.
@@ -266,7 +263,7 @@ impl World {
     }
 
     fn arrive(&mut self, gateway: usize, batch: Batch, now: Duration) {
-        let mut second = Second { calls: 1, entries: batch.records.len() as u32, ..Second::default() };
+        let mut second = Second { entries: batch.records.len() as u32, ..Second::default() };
         let mut verdicts = Vec::with_capacity(batch.records.len());
         for record in &batch.records {
             second.offered_bytes += record.bytes() as u64;
@@ -284,15 +281,12 @@ impl World {
 
     fn note(&mut self, more: Second, now: Duration) {
         let index = now.saturating_sub(LEAD).as_secs() as usize;
-        while self.outcome.seconds.len() <= index {
-            let measured: u64 = self.gateways.iter().map(|gateway| gateway.measured).sum();
-            let queued = measured - self.outcome.accepted;
-            self.outcome.seconds.push(Second { queued, ..Second::default() });
+        if self.outcome.seconds.len() <= index {
+            self.outcome.seconds.resize(index + 1, Second::default());
         }
         let second = &mut self.outcome.seconds[index];
         second.offered_bytes += more.offered_bytes;
         second.accepted_bytes += more.accepted_bytes;
-        second.calls += more.calls;
         second.entries += more.entries;
         second.rejected += more.rejected;
     }

@@ -10,8 +10,9 @@
 #   --output FOLDER  where key, certificate and configuration go; default ./hr-gateway-NAME, with --csv a folder for each
 #                    gateway in ./hr-gateways
 #   --csv FILE       lines of gateway,sensor,address; a gateway has as many lines as sensors, and at least one: "gym,,".
-#                    What is wrong in it is said before anything is made. A certificate that ends within 60 days is
-#                    made anew for the key that is in its folder: gateway.pem alone is to be taken to the gateway then
+#                    What is wrong in it is said before anything is made. A certificate that ends within 60 days, or is of
+#                    another CA, is made anew for the key that is in its folder: gateway.pem alone is to be taken to the
+#                    gateway then. The exit status is 1 if a gateway could not be enrolled; the others are
 #   --remove         certificate: it is revoked, and AWS is told; access key: the gateway's user is deleted. The hour for
 #                    which AWS has let the gateway in already still passes
 #   --dry-run        say what would be made
@@ -20,17 +21,17 @@
 #   --region, --profile   as the AWS CLI takes them
 #
 # NAME is the gateway's id: 1 to 64 letters, digits, ".", "_" or "-". A certificate is valid for a year. A gateway with an
-# access key is an IAM user of its own, STACK-NAME.
+# access key is an IAM user of its own, STACK.NAME.
 set -euo pipefail
 cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
 # shellcheck source=packaging/cloud/lib/common.sh
 . "$cloud/lib/common.sh"
 # shellcheck source=packaging/cloud/lib/certificates.sh
 . "$cloud/lib/certificates.sh"
-
-KEYS_MAX=2             # IAM: access keys of one user.
-USER_CHARACTERS_MAX=64 # IAM: of its name.
-RENEW_DAYS=60
+# shellcheck source=packaging/cloud/lib/gateway_users.sh
+. "$cloud/lib/gateway_users.sh"
+# shellcheck source=packaging/cloud/lib/enrolment.sh
+. "$cloud/lib/enrolment.sh"
 
 # As src/reading.rs has it.
 is_name() {
@@ -58,32 +59,6 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-declare -A sensors=() # Of each gateway, its blocks of the configuration.
-gateways=()
-
-# read_csv FILE: fills these two, or is the end.
-read_csv() {
-    local gateway sensor address number=0
-    local -A known=()
-    [ -r "$1" ] || usage "there is no file $1 that could be read"
-    while IFS=, read -r gateway sensor address || [ -n "$gateway" ]; do
-        number=$((number + 1))
-        address=${address%$'\r'}
-        case $gateway,$sensor,$address in gateway,sensor,address | ,,) continue ;; esac
-        is_name "$gateway" || usage "$1, line $number: \"$gateway\" is no name of a gateway"
-        [ -n "${sensors[$gateway]+there}" ] || gateways+=("$gateway")
-        sensors[$gateway]+=
-        [ -n "$sensor$address" ] || continue
-        is_name "$sensor" || usage "$1, line $number: \"$sensor\" is no name of a sensor"
-        [[ $address =~ ^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$ ]] ||
-            usage "$1, line $number: \"$address\" is no Bluetooth address, such as D4:4A:C4:B0:24:03"
-        [ -z "${known[$gateway/$sensor]-}" ] || usage "$1, line $number: $gateway has a sensor $sensor already"
-        known[$gateway/$sensor]=yes
-        sensors[$gateway]+=$'\n[[sensor]]\nid = "'$sensor$'"\naddress = "'$address$'"\n'
-    done <"$1"
-    [ ${#gateways[@]} -gt 0 ] || usage "$1 names no gateway"
-}
-
 if [ -n "$csv" ]; then
     [ -z "$name$remove" ] || usage "--csv adds all gateways of the file: no NAME and no --remove beside it"
     read_csv "$csv"
@@ -121,8 +96,8 @@ EOF
     fi
 }
 
-write_config() {
-    cat >"$folder/config.toml" <<EOF
+config() {
+    cat <<EOF
 [gateway]
 id = "$name"
 $(sensor_blocks)
@@ -133,21 +108,30 @@ region = "$AWS_REGION"
 EOF
 }
 
-# A folder that exists holds an earlier key.
+# make_folder MAKE: with what MAKE puts into it. It is there when all of it is; one that exists holds an earlier key.
 make_folder() {
-    [ ! -e "$folder" ] || die "$folder exists already: move it away, or give --output FOLDER. Nothing was made"
+    local whole=$folder
+    [ ! -e "$whole" ] || die "$whole exists already: move it away, or give --output FOLDER. Nothing was made"
+    folder=$whole.part
+    rm -rf "$folder"
     umask 077
     mkdir -p "$folder"
+    config >"$folder/config.toml"
+    "$1"
+    mv "$folder" "$whole"
+    folder=$whole
 }
 
-make_certificate() {
-    make_folder
-    issue "$ca" "$name" "$folder"
-    write_config
+certificate() {
     cat >"$folder/aws-config" <<EOF
 [default]
 credential_process = /usr/local/bin/aws_signing_helper credential-process --certificate /etc/hr-gatewayd/gateway.pem --private-key /etc/hr-gatewayd/gateway.key --trust-anchor-arn ${OUTPUT[TrustAnchorArn]} --profile-arn ${OUTPUT[ProfileArn]} --role-arn ${OUTPUT[GatewayRoleArn]}
 EOF
+    issue "$ca" "$name" "$folder"
+}
+
+make_certificate() {
+    make_folder certificate
 }
 
 add_by_certificate() {
@@ -165,41 +149,28 @@ add_by_certificate() {
     echo "Valid until $(openssl x509 -in "$folder/gateway.pem" -noout -enddate | cut -d = -f 2). It can be revoked: $0 --remove $name --ca $ca"
 }
 
-# Sets USER_NAME.
-name_user() {
-    USER_NAME=$STACK-$name
-    [ ${#USER_NAME} -le $USER_CHARACTERS_MAX ] ||
-        usage "the IAM user would be $USER_NAME, which is longer than $USER_CHARACTERS_MAX characters: a shorter name, or certificates (ca.sh)"
-}
-
-user_exists() {
-    aws iam get-user --user-name "$USER_NAME" >/dev/null 2>"$WORK/error" && return
-    grep -q NoSuchEntity "$WORK/error" || die "cannot look for the user $USER_NAME: $(cat "$WORK/error")"
-    return 1
-}
-
-# A user of its own: a key that is taken away, or found in the wrong place, is one gateway's.
-make_access_key() {
-    local keys=()
-    name_user
-    if user_exists; then
-        lines_of keys access_keys "$USER_NAME"
-        [ ${#keys[@]} -lt $KEYS_MAX ] ||
-            die "the user $USER_NAME has ${#keys[@]} access keys, and IAM allows no more: $0 --remove $name, then this again"
-        make_folder
-    else
-        make_folder
-        aws iam create-user --path "/$STACK/" --user-name "$USER_NAME" --tags "Key=$STACK_TAG,Value=$STACK" --output json >/dev/null
-    fi
-    aws iam add-user-to-group --group-name "${OUTPUT[GatewayGroupName]}" --user-name "$USER_NAME"
-    write_config
+access_key() {
     aws iam create-access-key --user-name "$USER_NAME" --output text --query 'AccessKey.[AccessKeyId,SecretAccessKey]' |
         awk -F '\t' '{ printf "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", $1, $2 }' >"$folder/aws-credentials"
     [ -s "$folder/aws-credentials" ] || die "no access key came back: aws iam list-access-keys --user-name $USER_NAME"
 }
 
+# A user of its own: a key that is taken away, or found in the wrong place, is one gateway's.
+make_access_key() {
+    local keys=()
+    name_user "$name"
+    [ ! -e "$folder" ] || die "$folder exists already: move it away, or give --output FOLDER. Nothing was made"
+    if user_exists; then
+        lines_of keys access_keys "$USER_NAME"
+        [ ${#keys[@]} -lt $KEYS_MAX ] ||
+            die "the user $USER_NAME has ${#keys[@]} access keys, and IAM allows no more: $0 --remove $name, then this again"
+    fi
+    make_user "${OUTPUT[GatewayGroupName]}"
+    make_folder access_key
+}
+
 add_by_user() {
-    name_user
+    name_user "$name"
     [ -z "$DRY_RUN" ] || {
         echo "would make $folder with an access key of the user $USER_NAME, and the configuration"
         return
@@ -208,31 +179,6 @@ add_by_user() {
     print_steps "aws-credentials (the secret key: it is shown nowhere else)" "
     sudo install -m 0600 aws-credentials /etc/hr-gatewayd/"
     echo "The key does not expire. To take it away again: $0 --remove $name"
-}
-
-# add_all MAKE: each gateway of the file, by make_certificate or make_access_key.
-add_all() {
-    local made=0 renewed=0 left=0
-    for name in "${gateways[@]}"; do
-        folder=$folders/$name
-        if [ ! -e "$folder" ]; then
-            [ -n "$DRY_RUN" ] || "$1"
-            made=$((made + 1))
-            echo "${DRY_RUN:+would be }made: $folder"
-        elif [ "$1" = make_certificate ] && ends_soon "$folder/gateway.pem"; then
-            [ -n "$DRY_RUN" ] || renew "$ca" "$name" "$folder"
-            renewed=$((renewed + 1))
-            echo "${DRY_RUN:+would be }renewed: $folder/gateway.pem"
-        else
-            left=$((left + 1))
-        fi
-    done
-    echo "$made made, $renewed renewed, $left left as they were, in $folders. How they get to the gateways: docs/fleet.md"
-}
-
-ends_soon() {
-    [ -r "$1" ] || die "there is no $1: put back what was in its folder, or move that away"
-    ! openssl x509 -in "$1" -noout -checkend $((RENEW_DAYS * 86400)) >/dev/null
 }
 
 # print_steps FILES COMMANDS
@@ -268,14 +214,14 @@ remove_certificate() {
 }
 
 remove_user() {
-    name_user
-    user_exists || die "there is no user $USER_NAME. Those that are there: aws iam get-group --group-name ${OUTPUT[GatewayGroupName]}"
+    name_user "$name"
+    user_exists || die "there is no user $USER_NAME. Those that are there: aws iam list-users --path-prefix /$STACK/"
     [ -z "$DRY_RUN" ] || {
         echo "would delete the user $USER_NAME and its access keys"
         return
     }
     confirm "$name" "The access keys of $name will be refused."
-    delete_gateway_user "$USER_NAME" "${OUTPUT[GatewayGroupName]}"
+    delete_user "$USER_NAME"
     echo "deleted: the user $USER_NAME and its access keys"
 }
 
@@ -285,7 +231,7 @@ case ${PARAMETER[GatewayIdentity]:-none} in
     roles-anywhere)
         if [ -n "$csv" ]; then
             check_ca
-            add_all make_certificate
+            enrol_all make_certificate look_at_certificate
         elif [ -n "$remove" ]; then
             remove_certificate
         else
@@ -294,8 +240,8 @@ case ${PARAMETER[GatewayIdentity]:-none} in
         ;;
     user)
         if [ -n "$csv" ]; then
-            for name in "${gateways[@]}"; do name_user; done
-            add_all make_access_key
+            for name in "${gateways[@]}"; do name_user "$name"; done
+            enrol_all make_access_key look_at_access_key
         elif [ -n "$remove" ]; then
             remove_user
         else

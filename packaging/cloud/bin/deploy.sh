@@ -43,6 +43,8 @@ declare -A WIRED=(
     [DatabaseName]=Database [TableName]=Table
 )
 
+APPLICATION_SECONDS_MAX=600
+
 ALLOW_REPLACEMENT=
 live=yes curated=yes streaming='' zip='' jar='' viewer='' ca='' given=() load=()
 while [ $# -gt 0 ]; do
@@ -85,8 +87,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-parts=(lake curated live)
-[ -z "$streaming" ] || parts+=(streaming)
+[ -z "$jar" ] || [ -n "$streaming" ] || usage "--streaming-jar goes with --windows flink"
+parts=(lake curated live streaming)
 
 # own_names PART: the parameters of the part that a person may set.
 own_names() {
@@ -117,6 +119,7 @@ size_parts() {
     [ ${#load[@]} -gt 0 ] || return 0
     [[ " ${load[*]} " == *" --sensors "* ]] || usage "--hours and --gateways go with --sensors"
     local pair sized words=(--parameters)
+    [ -z "$streaming" ] || words+=(--windows flink)
     if [ -n "$live" ] || is_there "$STACK-live"; then words+=(--live); fi
     if [ -z "$curated" ] && ! is_there "$STACK-curated"; then words+=(--no-curated); fi
     for pair in "${given[@]}"; do words+=(--parameter "$pair"); done
@@ -208,13 +211,38 @@ upload_streaming() {
     upload "$jar" hr-streaming jar
 }
 
-# deploy_streaming: a task for each shard, for the watermark's sake (streaming/windows.sql).
+# deploy_streaming [CodeKey=KEY]: a task for each shard, for the watermark's sake (streaming/windows.sql). What is there follows
+# the stream's shards in each run; without a key it keeps its code.
 deploy_streaming() {
-    local shards=() pair
-    for pair in "${given[@]}"; do [[ $pair != Parallelism=* ]] || shards=("$pair"); done
-    [ ${#shards[@]} -gt 0 ] || shards=("Parallelism=$(aws kinesis describe-stream-summary --stream-name "${OUTPUT[StreamArn]##*/}" \
-        --query StreamDescriptionSummary.OpenShardCount --output text)")
-    deploy_part streaming "$STACK-streaming" "CodeKey=$CODE_KEY" "${shards[@]}"
+    local shards follow=() pair
+    shards=$(aws kinesis describe-stream-summary --stream-name "${OUTPUT[StreamArn]##*/}" \
+        --query StreamDescriptionSummary.OpenShardCount --output text)
+    follow=("Parallelism=$shards" "WindowShardCount=$(PYTHONPATH=$cloud/lib python3 -c 'import sys, sizing
+print(sizing.window_shards(int(sys.argv[1])))' "$shards")")
+    for pair in "${follow[@]}"; do
+        [[ " ${given[*]%%=*} " == *" ${pair%%=*} "* ]] || given+=("$pair")
+    done
+    deploy_part streaming "$STACK-streaming" "$@"
+    [ -n "$DRY_RUN" ] || start_application
+}
+
+# start_application: CloudFormation makes it, and starts it never. One that runs is left running.
+start_application() {
+    local state began=$SECONDS
+    while :; do
+        state=$(aws kinesisanalyticsv2 describe-application --application-name "$STACK-streaming" \
+            --query ApplicationDetail.ApplicationStatus --output text)
+        case $state in
+            RUNNING) return ;;
+            READY)
+                aws kinesisanalyticsv2 start-application --application-name "$STACK-streaming" >/dev/null
+                echo "    the application is started"
+                ;;
+        esac
+        [ $((SECONDS - began)) -lt $APPLICATION_SECONDS_MAX ] ||
+            die "the application $STACK-streaming is $state after $((APPLICATION_SECONDS_MAX / 60)) min: its log group says why. Then run this again"
+        sleep "$POLL_SECONDS"
+    done
 }
 
 upload_indexer() {
@@ -303,6 +331,8 @@ if [ -n "$ca" ] && [ -s "$ca/crl.pem" ] && [ -z "$DRY_RUN" ] && [ -n "${OUTPUT[T
 [ -z "$curated" ] || deploy_part curated "$STACK-curated"
 if [ -n "$streaming" ]; then
     upload_streaming
+    deploy_streaming "CodeKey=$CODE_KEY"
+elif is_there "$STACK-streaming"; then
     deploy_streaming
 fi
 if [ -n "$live" ]; then

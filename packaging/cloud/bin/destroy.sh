@@ -21,6 +21,8 @@ cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
 . "$cloud/lib/cloudformation.sh"
 # shellcheck source=packaging/cloud/lib/retained.sh
 . "$cloud/lib/retained.sh"
+# shellcheck source=packaging/cloud/lib/gateway_users.sh
+. "$cloud/lib/gateway_users.sh"
 
 KEY_DAYS=30 # In which the deletion of the key, and so of all that it encrypts, can be called off; 30 is the most.
 
@@ -77,7 +79,7 @@ table_place() {
 list_what_goes() {
     local name status
     echo "account $ACCOUNT, region $AWS_REGION"
-    for name in "$STACK-live" "$STACK-streaming" "$STACK-curated" "$STACK"; do
+    for name in "$STACK-live" "$STACK-streaming" "$STACK-transform" "$STACK-events" "$STACK-curated" "$STACK"; do
         status=$(stack_status "$name")
         [ "$status" = NONE ] || {
             stacks+=("$name")
@@ -85,6 +87,8 @@ list_what_goes() {
         }
     done
     [ ${#stacks[@]} -eq 0 ] || echo "goes:   the table hr_readings; a later deploy.sh makes it again from what landed"
+    lines_of users gateway_users
+    for name in "${users[@]}"; do echo "goes:   the gateway's user $name, with its access keys"; done
     lines_of streams kept_streams
     lines_of buckets kept_buckets
     lines_of keys kept_keys
@@ -118,23 +122,15 @@ list_what_lies_beside() {
         echo "stays:  the bucket $lake_bucket, which this stack did not make, with its readings in s3://$lake_bucket/${OUTPUT[Prefix]:-}heart_rate_data/"
 }
 
-# delete_gateway_users GROUP: a group goes when nobody is in it, and add-gateway.sh put them there.
-delete_gateway_users() {
-    local user found
-    [ -n "$1" ] || return 0
-    lines_of found aws iam get-group --group-name "$1" --query 'Users[].[UserName]' --output text
-    for user in "${found[@]}"; do
-        [ "$user" != None ] || continue
-        delete_gateway_user "$user" "$1"
-        echo "deleted: the gateway's user $user and its access keys"
-    done
-}
-
 # What was made beside the lake's stack and does not go with it. Nobody writes to the curated table any more; where its
 # files stayed, Athena would make no new one.
 make_way() {
+    local user
+    for user in "${users[@]}"; do
+        delete_user "$user"
+        echo "deleted: the gateway's user $user and its access keys"
+    done
     load_stack "$STACK" || return 0
-    delete_gateway_users "${OUTPUT[GatewayGroupName]:-}"
     [ -z "$curated_place" ] || "$cloud/lib/object_versions.py" delete "$lake_bucket" "$curated_place"
 }
 
@@ -157,7 +153,7 @@ delete_what_is_kept() {
 }
 
 connect
-stacks=() streams=() buckets=() keys=() objects=0 lake_bucket='' curated_place=''
+stacks=() users=() streams=() buckets=() keys=() objects=0 lake_bucket='' curated_place=''
 list_what_goes
 if [ ${#stacks[@]} -eq 0 ]; then
     [ -n "$delete_data" ] || {

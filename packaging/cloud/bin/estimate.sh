@@ -8,10 +8,10 @@
 #   --gateways M     default: 1
 #   --hz R           readings a second of each; default 1
 #   --hours H        of each day in which it measures; default 24
-#   --lines L        readings that a record carries; default 1, as they are sent at once; queue.commit_interval = "20s"
-#                    makes it 20
+#   --lines L        readings that a record carries; default 1, as they are sent at once; drain.linger = "10s" makes it 10
 #   --months K       for how long readings have been collected already: what lies in S3; default 12
 #   --live           with Lambda and OpenSearch, on a domain that holds it until the retention takes it away
+#   --windows flink  with windows by Managed Service for Apache Flink
 #   --no-curated     without the curated table
 #   --parameter KEY=VALUE   a template's parameter that is not at its default. May be repeated
 #   --region NAME    a region of the price file; default AWS_REGION, or us-east-1

@@ -37,6 +37,7 @@ fi
 check_stack "$STACK-streaming"
 if load_stack "$STACK-streaming"; then
     alarms+=("$STACK-streaming")
+    check_application "$STACK-streaming"
 fi
 check_stack "$STACK-live"
 if load_stack "$STACK-live"; then

@@ -68,16 +68,10 @@ issue() {
     sign "$1" "$2" "$3"
 }
 
-# renew DIR NAME FOLDER: a new gateway.pem for the key that is in FOLDER. The one before is valid until its end.
-renew() {
-    umask 077
-    [ -r "$3/gateway.key" ] || die "the certificate in $3 ends soon, and its key is not there: move the folder away, then this again"
-    sign "$1" "$2" "$3"
-}
-
 # sign DIR NAME FOLDER: gateway.pem for gateway.key. One that is there is replaced at once.
 sign() {
     local folder
+    umask 077
     folder=$(cd "$3" && pwd)
     (
         cd "$1" || exit

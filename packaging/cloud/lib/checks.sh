@@ -153,6 +153,16 @@ check_indexer() {
             "aws logs filter-log-events --log-group-name /aws/lambda/$1 --filter-pattern '\"line set aside\"'"
 }
 
+# check_application NAME
+check_application() {
+    ask windows kinesisanalyticsv2 describe-application --application-name "$1" --query ApplicationDetail.ApplicationStatus || return 0
+    case $ANSWER in
+        RUNNING | STARTING | UPDATING | AUTOSCALING) say windows "$1: $ANSWER" ;;
+        READY) say windows "$1: not started" "aws kinesisanalyticsv2 start-application --application-name $1" ;;
+        *) say windows "$1: $ANSWER" "aws logs tail /aws/kinesis-analytics/$1 --since 1h" ;;
+    esac
+}
+
 # check_queue URL
 check_queue() {
     ask "  failed" sqs get-queue-attributes --queue-url "$1" --attribute-names ApproximateNumberOfMessages \

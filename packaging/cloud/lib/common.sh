@@ -175,19 +175,3 @@ lines_of() {
     text=$("${@:2}")
     mapfile -t "$1" < <([ -z "$text" ] || printf '%s\n' "$text")
 }
-
-# access_keys USER: the ids.
-access_keys() {
-    aws iam list-access-keys --user-name "$1" --query 'AccessKeyMetadata[].[AccessKeyId]' --output text | sed '/^None$/d'
-}
-
-# delete_gateway_user USER GROUP: with its access keys; IAM deletes nobody who has some, or is in a group.
-delete_gateway_user() {
-    local key keys
-    lines_of keys access_keys "$1"
-    for key in "${keys[@]}"; do
-        aws iam delete-access-key --user-name "$1" --access-key-id "$key"
-    done
-    aws iam remove-user-from-group --group-name "$2" --user-name "$1"
-    aws iam delete-user --user-name "$1"
-}

@@ -18,12 +18,14 @@ DAYS = HOURS / 24
 GB, TB = 2**30, 2**40  # What AWS calls so in a bill.
 # Measured: packaging/cloud/README.md, "What it reads".
 LINE_BYTES, PARQUET_BYTES, RAW_BYTES = 313.4, 14.6, 20.4
+BUFFER_BYTES = 64 * 2**20  # As in templates/lake/lake.yaml.
 FIREHOSE_STEP, KINESIS_STEP, PUT_UNIT = 5 * 1024, 1024, 25 * 1024  # Bytes that a record is rounded up to.
 ATHENA_BYTES_MIN = 10 * 2**20  # Of each statement.
 MERGE_TRANSITIONS, TIDY_TRANSITIONS = 6, 12  # States that a run of the curated table's machine passes, about.
 INDEXER_SECONDS = 0.05  # For one batch, assumed.
 JQ_SECONDS = 0.001  # Firehose's query for the day of one line, assumed.
 CURATED_ROW_BYTES = 10  # Of three columns of a row, that a merge reads.
+KPU_STORAGE_GB = 50  # That a KPU of Managed Service for Apache Flink comes with.
 KMS_CALLS_PER_HOUR = 12  # Kinesis: each who writes or reads asks for the data key every five minutes.
 
 
@@ -110,7 +112,8 @@ class Bill:
 
     def delivery(self) -> None:
         size = self.load.gb(FIREHOSE_STEP)
-        objects = HOURS * 3600 / int(self.chosen["BufferSeconds"])
+        # A buffer ends by its time or by its size, whichever comes first.
+        objects = max(HOURS * 3600 / int(self.chosen["BufferSeconds"]), self.load.gb() * GB / BUFFER_BYTES)
         self.add("delivery", f"{size:.3f} GB in (records up to full 5 KB)", size, "firehose_gb")
         self.add("delivery", f"{size:.3f} GB to Parquet", size, "firehose_conversion_gb")
         self.add("delivery", f"{size:.3f} GB by day", size, "firehose_partitioning_gb")
@@ -149,6 +152,15 @@ class Bill:
         self.add("curated table", f"{steps:,.0f} state transitions", steps, "step_functions_thousand", 1000)
         self.add("curated table", f"{size:.3f} GB lie there after {self.asked.months} months", size, "s3_gb_month")
 
+    def windows(self) -> None:
+        if self.asked.windows != "flink":
+            return
+        units = self.fleet.shards() + 1
+        shards = sizing.window_shards(self.fleet.shards()) + 1
+        self.add("windows", f"{units} KPUs x {HOURS} h", units * HOURS, "flink_kpu_hour")
+        self.add("windows", f"{units * KPU_STORAGE_GB} GB of their storage", units * KPU_STORAGE_GB, "flink_storage_gb_month")
+        self.add("windows", f"{shards} shards of windows and alerts x {HOURS} h", shards * HOURS, "kinesis_shard_hour")
+
     def live(self) -> None:
         if not self.asked.live:
             return
@@ -170,7 +182,7 @@ class Bill:
         self.add("dashboard", "1 secret", 1, "secret_month")
 
     def made(self) -> "Bill":
-        for part in (self.stream, self.delivery, self.lake, self.curated, self.live):
+        for part in (self.stream, self.delivery, self.lake, self.curated, self.windows, self.live):
             part()
         return self
 
@@ -197,6 +209,7 @@ def arguments() -> argparse.Namespace:
     for name, default in (("gateways", 1), ("hz", 1), ("hours", 24), ("lines", 1), ("months", 12)):
         parser.add_argument(f"--{name}", type=positive, default=default)
     parser.add_argument("--live", action="store_true")
+    parser.add_argument("--windows", choices=("lambda", "flink"), default="lambda")
     parser.add_argument("--parameters", action="store_true")
     parser.add_argument("--no-curated", dest="curated", action="store_false")
     parser.add_argument("--parameter", action="append", default=[], metavar="KEY=VALUE")
@@ -214,7 +227,7 @@ def main() -> None:
     if asked.region not in file["regions"]:
         sys.exit(f"estimate.sh: {asked.prices.name} has no prices for {asked.region}; there are: {', '.join(file['regions'])}")
     prices = file["regions"][asked.region]
-    chosen = parameters("lake") | parameters("curated") | parameters("live")
+    chosen = parameters("lake") | parameters("curated") | parameters("live") | parameters("streaming")
     named = {pair.partition("=")[0] for pair in asked.parameter}
     try:
         follow = {name: value for name, value in sized(asked).items() if name not in named}

@@ -37,5 +37,6 @@ pub mod window;
 
 pub mod aggregation;
 pub mod deadline;
+pub mod function;
 pub mod opensearch;
 pub mod writing;

@@ -3,30 +3,13 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hr_indexer::handler;
 use hr_indexer::opensearch::OpenSearch;
-use hr_indexer::writing::chain;
+use hr_indexer::{function, handler};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tracing::error;
-use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
-    // CloudWatch adds the time.
-    tracing_subscriber::fmt()
-        .without_time()
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(LevelFilter::INFO)
-        .with_writer(std::io::stderr)
-        .init();
-    match serve() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            error!(cause = chain(&*error), "The function cannot run");
-            ExitCode::FAILURE
-        }
-    }
+    function::run(serve)
 }
 
 fn serve() -> Result<(), Error> {

@@ -2,29 +2,14 @@
 
 use std::process::ExitCode;
 
+use hr_indexer::function;
 use hr_indexer::transform::{HighestRate, transform};
-use hr_indexer::writing::chain;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::value::{RawValue, to_raw_value};
-use tracing::level_filters::LevelFilter;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 fn main() -> ExitCode {
-    // CloudWatch adds the time.
-    tracing_subscriber::fmt()
-        .without_time()
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(LevelFilter::INFO)
-        .with_writer(std::io::stderr)
-        .init();
-    match serve() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            error!(cause = chain(&*error), "The function cannot run");
-            ExitCode::FAILURE
-        }
-    }
+    function::run(serve)
 }
 
 fn serve() -> Result<(), Error> {
