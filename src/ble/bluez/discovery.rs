@@ -234,6 +234,7 @@ impl Discovery {
         let adapter = within(CALL_TIMEOUT, async { session.adapter(name) }).await?;
         if !within(CALL_TIMEOUT, adapter.is_powered()).await? {
             within(CALL_TIMEOUT, adapter.set_powered(true)).await?;
+            self.radio.note_switched_on(name);
         }
         let permit = self.radio.scan(name).await;
         let mut lookers = self.lookers.subscribe();

@@ -36,6 +36,8 @@ struct Use {
     connecting_since: Option<Instant>,
     /// Until when the scan has its share.
     scan_until: Option<Instant>,
+    /// When we switched it on, last.
+    switched_on_at: Option<Instant>,
 }
 
 impl Use {
@@ -68,6 +70,16 @@ impl Radio {
     /// How many connect over the adapter.
     pub(super) fn connecting(&self, adapter: &str) -> usize {
         self.adapter(adapter).borrow().connecting
+    }
+
+    /// It was off, and was switched on.
+    pub(super) fn note_switched_on(&self, adapter: &str) {
+        self.adapter(adapter).send_modify(|now| now.switched_on_at = Some(Instant::now()));
+    }
+
+    /// Whether it was off at `since` or later, and was switched on.
+    pub(super) fn was_switched_on(&self, adapter: &str, since: Instant) -> bool {
+        self.adapter(adapter).borrow().switched_on_at.is_some_and(|at| at >= since)
     }
 
     /// Whether a scan goes on.

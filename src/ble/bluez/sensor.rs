@@ -28,6 +28,8 @@ const FIND_SLICE: Duration = Duration::from_secs(10);
 /// BlueZ tells of the links before it tells of the adapter that took them down; and a bluetoothd that is just
 /// starting keeps whoever asks it waiting.
 const ADAPTER_GRACE: Duration = Duration::from_secs(15);
+/// So long before the end of a stream is heard of, its adapter may be on again.
+const SWITCHED_ON_BEFORE: Duration = Duration::from_secs(1);
 
 /// So long who stops waits for a subscription that was begun, and for what is on its way over one.
 const SUBSCRIBE_GRACE: Duration = Duration::from_secs(1);
@@ -279,12 +281,14 @@ impl Sensor {
 
     /// Tells of it, if the last stream ended because its adapter went, or bluetoothd.
     async fn note_adapter(&mut self, objects: &Objects) {
-        let Some((_, adapter)) = self.ended.as_ref().filter(|(at, _)| at.elapsed() < ADAPTER_GRACE) else {
+        let Some((at, adapter)) = self.ended.as_ref().filter(|(at, _)| at.elapsed() < ADAPTER_GRACE) else {
             return;
         };
+        // One that was only off may be on again by now.
+        let was_off = self.task.shared.radio.was_switched_on(adapter, *at - SWITCHED_ON_BEFORE);
         let was_restarted =
             self.attached.as_ref().is_some_and(|was| objects.bluetoothd.as_ref() != Some(&was.bluetoothd));
-        if was_restarted || !objects.names_on(&[]).contains(adapter) {
+        if was_restarted || was_off || !objects.names_on(&[]).contains(adapter) {
             self.ended = None;
             self.task.tell_down(GapReason::AdapterGone).await;
         }
