@@ -241,6 +241,20 @@ def test_days_whose_readings_all_change_their_clock_are_as_few_as_athena_can_wri
     check(engine, place.landed)
 
 
+def test_a_first_day_that_is_made_earlier_doubles_nothing(engine, place):
+    """What lay under it before it was May's is looked at again for a week, and so is what lands in May's own days then."""
+    late = lake.Firehose(engine.root, FirstDay="2025-07-01")
+    may = worn(datetime(2025, 5, 10, 6, 0, tzinfo=UTC), 5, epoch=f"{1:016x}").lines
+    late.deliver(fleet.records(may), datetime(2025, 7, 2, tzinfo=UTC))
+    engine.merge_all()
+    days = fleet.Gateway("attic", f"{2:016x}")
+    for day in range(40):
+        days.line("adi", datetime(2025, 5, 25, 6, 0, tzinfo=UTC) + day * DAY, heart_rate=60)
+    place.deliver([*days.lines, *may[:2]], datetime(2025, 7, 5, tzinfo=UTC))
+    engine.merge_all()
+    check(engine, may + days.lines)
+
+
 def test_the_run_over_all_days_opens_the_days_that_landed_and_the_rows_of_other_clocks(engine, place):
     for day in (0, 60, 120):
         gateway = worn(START + day * DAY, 5, epoch=f"{day:016x}")

@@ -351,6 +351,12 @@ def test_windows_by_flink_are_a_stack_of_their_own_with_a_task_for_each_shard(ac
     assert account.aws("kinesis", "list-streams")["StreamNames"] == ["hr-kinesis-stream"], "what can be computed again goes"
 
 
+def test_the_first_day_is_not_made_later(lake):
+    account, _ = lake
+    run = account.script("deploy.sh", "--no-live", "--dry-run", "--parameter", "FirstDay=2026-01-01")
+    assert run.returncode == 2 and "may be made earlier, not later" in run.stderr
+
+
 @pytest.mark.parametrize(("words", "why"), [
     (["--windows", "spark"], "--windows takes lambda or flink"), (["--streaming-jar", "any.jar"], "--streaming-jar goes with --windows flink"),
 ])

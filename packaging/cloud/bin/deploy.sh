@@ -149,6 +149,17 @@ read_files() {
     done
 }
 
+# What is older than the first day lies under it. Were that day raised, copies of what lies under its own day would come under
+# another one, and be in hr_readings twice.
+check_first_day() {
+    local pair
+    for pair in "${given[@]}"; do
+        if [[ $pair == FirstDay=* ]] && load_stack "$STACK" && [[ ${pair#*=} > ${PARAMETER[FirstDay]:-9999} ]]; then
+            usage "FirstDay is ${PARAMETER[FirstDay]} here, and may be made earlier, not later"
+        fi
+    done
+}
+
 check_viewer() {
     [ -n "$live" ] || return 0
     if [ -z "$viewer" ]; then
@@ -310,6 +321,7 @@ say_what_next() {
 connect
 need curl "apt-get install curl"
 read_files
+check_first_day
 check_viewer
 for part in "${parts[@]}"; do
     render "$part"

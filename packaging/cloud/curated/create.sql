@@ -2,7 +2,8 @@
 -- Words: LAKE_BUCKET, LAKE_PREFIX, KEEP_SNAPSHOT_SECONDS.
 -- Columns are the wire's fields (src/wire.rs) with times as times: Iceberg knows microseconds, the wire milliseconds.
 -- copies_day: the day that every copy of the row is of, or null where a copy may be of another day. A clock that was right from
--- the start gave the reading one time for ever; others are looked for on all days. It is a partition, so that a merge opens
+-- the start gave the reading one time for ever; others, and what lies under the lake's first day though it is older, are looked
+-- for on all days. It is a partition, so that a merge opens
 -- the days that landed and the few rows of other clocks, and not the whole table.
 -- landed: when the object came that the row is from. merged_until: the watermark (watermark.sql), null in a row of the
 -- hourly run. Nothing that a query needs to filter on: measured_at alone says which days are read.

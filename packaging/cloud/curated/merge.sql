@@ -33,7 +33,7 @@ USING (
                 CAST(TRY(from_iso8601_timestamp("timestamp") AT TIME ZONE 'UTC') AS timestamp(6)) AS measured_at,
                 CAST(TRY(from_iso8601_timestamp(gap_start) AT TIME ZONE 'UTC') AS timestamp(6)) AS gap_start,
                 CAST(TRY(from_iso8601_timestamp(gap_end) AT TIME ZONE 'UTC') AS timestamp(6)) AS gap_end,
-                IF(clock = 'synchronized', CAST(TRY(from_iso8601_timestamp("timestamp") AT TIME ZONE 'UTC') AS date)) AS copies_day,
+                IF(clock = 'synchronized' AND "date" = substr("timestamp", 1, 10), TRY(CAST("date" AS date))) AS copies_day,
                 CASE clock WHEN 'synchronized' THEN 0 WHEN 'corrected' THEN 1 ELSE 2 END AS doubt,
                 CAST(TRY(date_parse(greatest(
                     regexp_extract("$path", '/date=.*-(\d{4}(-\d\d){5})-', 1),
