@@ -10,6 +10,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from prefixes import looks_at
+from variants import variants
+
 Template = dict[str, Any]
 Rule = Callable[[Template], Iterator[str]]
 
@@ -21,10 +24,11 @@ def of_type(template: Template, kind: str) -> Iterator[tuple[str, dict[str, Any]
 
 
 def deliveries(template: Template) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each one's settings, its prefixes as texts."""
+    """The settings of each one to S3 in each of its variants, its prefixes as texts."""
     for name, properties in of_type(template, "AWS::KinesisFirehose::DeliveryStream"):
-        settings = properties["ExtendedS3DestinationConfiguration"]
-        yield name, settings | {word: as_text(settings[word]) for word in ("Prefix", "ErrorOutputPrefix") if word in settings}
+        for settings in variants(properties.get("ExtendedS3DestinationConfiguration", [])):
+            if settings:
+                yield name, settings | {word: as_text(settings[word]) for word in ("Prefix", "ErrorOutputPrefix") if word in settings}
 
 
 def as_text(value: Any) -> str:
@@ -64,6 +68,12 @@ def alarmed(template: Template) -> set[tuple[str, str]]:
 def with_the_key(value: Any) -> bool:
     """The lake's key, by its resource there and by its parameter elsewhere."""
     return any(json.dumps(key) in json.dumps(value) for key in ({"Fn::GetAtt": ["Key", "Arn"]}, {"Ref": "KeyArn"}))
+
+
+def left_to_s3(template: Template) -> set[str]:
+    """Buckets whose default is S3's own keys."""
+    buckets = of_type(template, "AWS::S3::Bucket")
+    return {name for name, properties in buckets if '"AES256"' in json.dumps(properties.get("BucketEncryption"))}
 
 
 def function_roles(template: Template) -> set[str]:
@@ -111,15 +121,17 @@ def partitions_are_of_single_lines(template: Template) -> Iterator[str]:
 
 
 def partitions_are_where_the_table_looks(template: Template) -> Iterator[str]:
-    """The prefix that Firehose writes to is the one that projection reads from, and is the event's own date."""
-    prefixes = {settings["Prefix"] for _, settings in deliveries(template)}
+    """Where Firehose writes is where projection reads from, in each variant of one delivery. A date is the event's own."""
+    prefixes: dict[str, list[str]] = {}
+    for name, settings in deliveries(template):
+        prefixes.setdefault(name, []).append(settings["Prefix"])
     for name, properties in of_type(template, "AWS::Glue::Table"):
         settings = properties["TableInput"].get("Parameters", {})
         if properties["TableInput"]["TableType"] != "EXTERNAL_TABLE":
             continue
         place = settings.get("storage.location.template", {"Fn::Sub": [""]})["Fn::Sub"][0]
-        looked = place.partition("${Lake}/")[2]
-        if not {re.sub(r"\$\{!(\w+)\}", rf"!{{partitionKeyFrom{source}:\1}}", looked) for source in ("Query", "Lambda")} & prefixes:
+        place = place.partition("${Lake}/")[2]
+        if not place or not any(all(looks_at(place, one) for one in written) for written in prefixes.values()):
             yield f"{name}: projection looks where nothing is written"
         if settings.get("projection.enabled") != "true":
             yield f"{name}: has no projection"
@@ -151,10 +163,11 @@ def everything_is_encrypted_with_the_key(template: Template) -> Iterator[str]:
     }
     for kind, place in places.items():
         for name, properties in of_type(template, kind):
-            if not with_the_key(properties.get(place)):
+            if not with_the_key(properties.get(place)) and name not in left_to_s3(template):
                 yield f"{name}: {place} is not with the key"
-    for name, settings in deliveries(template):
-        if not with_the_key(settings.get("EncryptionConfiguration")):
+    for name, properties in of_type(template, "AWS::KinesisFirehose::DeliveryStream"):
+        settings = properties.get("ExtendedS3DestinationConfiguration")
+        if settings and not with_the_key(settings.get("EncryptionConfiguration")):
             yield f"{name}: delivers without the key"
     for name, properties in of_type(template, "AWS::Athena::WorkGroup"):
         if not with_the_key(properties["WorkGroupConfiguration"]["ResultConfiguration"].get("EncryptionConfiguration")):
@@ -171,8 +184,8 @@ def no_action_is_a_wildcard(template: Template) -> Iterator[str]:
 
 def no_role_reaches_everything(template: Template) -> Iterator[str]:
     """A role names what it reaches. For log deliveries CloudWatch Logs knows no narrower resource."""
-    for name, properties in of_type(template, "AWS::IAM::Role"):
-        for statement in statements(properties.get("Policies", [])):
+    for name, properties in [*of_type(template, "AWS::IAM::Role"), *of_type(template, "AWS::IAM::RolePolicy")]:
+        for statement in statements(properties.get("Policies", properties.get("PolicyDocument", []))):
             if "*" in as_list(statement["Resource"]) and not all(a.startswith("logs:") for a in as_list(statement["Action"])):
                 yield f"{name}: allows {statement['Action']} everywhere"
 

@@ -62,6 +62,7 @@ def resolved(template: dict[str, Any], value: Any, **parameters: Any) -> Any:
             case "Condition": return condition(template["Conditions"][value])
             case "Fn::Equals": return str(go(value[0])) == str(go(value[1]))
             case "Fn::Not": return not condition(value[0])
+            case "Fn::And": return all(condition(one) for one in value)
             case "Fn::Or": return any(condition(one) for one in value)
         raise ValueError(function)
 
@@ -95,6 +96,7 @@ def resolved(template: dict[str, Any], value: Any, **parameters: Any) -> Any:
                 case "Fn::If": return go(inner[1] if condition(template["Conditions"][inner[0]]) else inner[2])
                 case "Fn::Sub" if isinstance(inner, str): return substitute(inner, {})
                 case "Fn::Sub": return substitute(inner[0], {name: go(one) for name, one in inner[1].items()})
+                case "Fn::FindInMap": return template["Mappings"][inner[0]][go(inner[1])][inner[2]]
                 case "Fn::Join": return inner[0].join(go(inner[1]))
                 case "Fn::Base64": return base64.b64encode(go(inner).encode()).decode()
             if function.startswith("Fn::"):

@@ -5,10 +5,10 @@ SQL stands once, in its own file, and reaches the account through here. Into the
 becomes a Glue table of type VIRTUAL_VIEW, which is how Athena itself stores a view; its columns are the
 `-- column NAME TYPE` lines of its header. A file of queries/ becomes a named query, its header included and its parameters filled in with their examples, to be
 changed in the console. Into the curated
-stack's state machine: the files of curated/ that it names. `hr_table` in a text follows the parameter TableName. Needs
-nothing but Python.
+stack's state machine: the files of curated/ that it names. `hr_table` in a text follows the parameter TableName. A delivery's
+tables have the columns of the lake's. Needs nothing but Python.
 
-    packaging/cloud/lib/render.py lake|curated|live|streaming|events|transform >target/cloud/STACK.yaml
+    packaging/cloud/lib/render.py lake|curated|delivery|live|streaming|events|transform >target/cloud/STACK.yaml
 """
 
 import json
@@ -151,6 +151,18 @@ def partition_query() -> str:
     return " ".join((CLOUD / "templates/lake/partition.jq").read_text().splitlines())
 
 
+def session_query() -> str:
+    """The jq program that names a line's day and session, on one line, as a text for Fn::Sub."""
+    text = " ".join((CLOUD / "templates/delivery/session.jq").read_text().splitlines())
+    return text.replace("PARTITION_QUERY", partition_query())
+
+
+def line_columns() -> str:
+    """The columns of the lake's table, on one line: a line has the same fields wherever it is read."""
+    listed = re.search(r"\n +Columns:[^\n]*\n((?: +- \{Name: .*\}\n)+)", (CLOUD / "templates/lake/catalogue.yaml").read_text())[1]
+    return "[" + ", ".join(line.strip().removeprefix("- ") for line in listed.splitlines()) + "]"
+
+
 def uncommented(yaml: str) -> str:
     """Without the comments that stand on lines of their own, or behind the last quote of one: CloudFormation counts them."""
     lines = (re.sub(r"\s+# [^'\"]*$", "", line) for line in yaml.splitlines())
@@ -168,6 +180,9 @@ def render(stack: str) -> str:
         resources |= {resource_name(path): named_query(path) for path in sorted((CLOUD / "queries").glob("*.sql"))}
         texts += [f"  {name}: {json.dumps(resource, separators=(',', ':'))}" for name, resource in resources.items()]
         texts = [text.replace("!Sub PARTITION_QUERY", f"!Sub {json.dumps(partition_query())}") for text in texts]
+    if stack == "delivery":
+        texts = [text.replace("!Sub SESSION_QUERY", f"!Sub {json.dumps(session_query())}") for text in texts]
+        texts = [text.replace("LINE_COLUMNS", line_columns()) for text in texts]
     if stack == "curated":
         texts = [text.replace("!Sub STATE_MACHINE", f"!Sub {json.dumps(state_machine())}") for text in texts]
     return "\n".join(texts) + "\n"
