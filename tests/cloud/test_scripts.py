@@ -369,6 +369,8 @@ def test_windows_that_cannot_be_are_refused_before_anything_is_made(account, wor
 def test_the_users_of_gateways_go_with_the_stack(account, tmp_path):
     assert account.script("deploy.sh", "--no-live", "--no-curated", "--parameter", "GatewayIdentity=user").returncode == 0
     assert account.script("add-gateway.sh", "gym", "--output", tmp_path / "gym").returncode == 0
+    other = account.script("deploy.sh", "--no-live", "--no-curated", "--parameter", "GatewayIdentity=none")
+    assert other.returncode == 1 and "add-gateway.sh --remove NAME" in other.stderr and "hr-gatewayd.gym" in other.stderr
     gone = account.script("destroy.sh", "--yes")
     assert gone.returncode == 0, gone.stderr
     assert "the gateway's user hr-gatewayd.gym" in gone.stdout

@@ -36,6 +36,8 @@ cloud=$(dirname "$(dirname "$(readlink -f "$0")")")
 . "$cloud/lib/retained.sh"
 # shellcheck source=packaging/cloud/lib/certificates.sh
 . "$cloud/lib/certificates.sh"
+# shellcheck source=packaging/cloud/lib/gateway_users.sh
+. "$cloud/lib/gateway_users.sh"
 
 # What the other stacks take from the lake, not from the person: parameter and output.
 declare -A WIRED=(
@@ -156,6 +158,19 @@ check_first_day() {
     for pair in "${given[@]}"; do
         if [[ $pair == FirstDay=* ]] && load_stack "$STACK" && [[ ${pair#*=} > ${PARAMETER[FirstDay]:-9999} ]]; then
             usage "FirstDay is ${PARAMETER[FirstDay]} here, and may be made earlier, not later"
+        fi
+    done
+}
+
+# The group of users goes with GatewayIdentity=user, and only when nobody is in it.
+check_identity() {
+    local pair users
+    for pair in "${given[@]}"; do
+        if [[ $pair == GatewayIdentity=* && $pair != *=user ]]; then
+            lines_of users gateway_users
+            [ ${#users[@]} -eq 0 ] ||
+                die "gateways with an access key are there: ${users[*]}. Take each right away first: $cloud/bin/add-gateway.sh --remove NAME;
+    they keep their readings until they have a certificate"
         fi
     done
 }
@@ -322,6 +337,7 @@ connect
 need curl "apt-get install curl"
 read_files
 check_first_day
+check_identity
 check_viewer
 for part in "${parts[@]}"; do
     render "$part"

@@ -1,4 +1,4 @@
-# What the other stacks and add-gateway.sh ask the lake's stack for.
+# What the other stacks take from the lake.
 output "stream_arn" {
   description = "The stream that gateways put readings on"
   value       = local.stream_arn
