@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes what people without a compiler need, into one folder: the packages, the Lambda function, the scripts of the cloud side
+# Makes what people without a compiler need, into one folder: the packages, the Lambda functions, the scripts of the cloud side
 # and the checksums of all. Prints the folder's path last.
 #   packaging/package-release.sh [FOLDER]     by default target/release-VERSION
 # In CloudShell or on a Mac, from what is in the folder:
@@ -25,7 +25,9 @@ mkdir -p "$folder"
 for arch in amd64 arm64; do
     cp "$(packaging/build-deb.sh $arch | tail -n 1)" "$folder/"
 done
-cp "$(packaging/build-lambda.sh | tail -n 1)" "$folder/hr-indexer-$version-arm64.zip"
+packaging/build-lambda.sh | tail -n 2 | while read -r zip; do
+    cp "$zip" "$folder/$(basename "$zip" .zip)-$version-arm64.zip"
+done
 # What deploy.sh and the scripts beside it need; the function is built already. The time is the commit's.
 tar --create --gzip --file "$folder/hr-gatewayd-cloud-$version.tar.gz" --sort=name --owner=0 --group=0 --numeric-owner \
     --mtime="@$(git log -1 --format=%ct 2>/dev/null || echo 0)" --exclude=indexer --exclude=__pycache__ \
