@@ -115,7 +115,7 @@ class OpenSearch(Client):
         (config / "opensearch.yml").write_text(json.dumps(SETTINGS | paths | (settings or {})))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENSEARCH_")}
         environment |= {"OPENSEARCH_PATH_CONF": str(config), "OPENSEARCH_TMPDIR": str(self.folder),
-                        "OPENSEARCH_JAVA_HOME": _java_home(), "OPENSEARCH_JAVA_OPTS": "-Xms512m -Xmx512m"}
+                        "OPENSEARCH_JAVA_HOME": _java_home(), "OPENSEARCH_JAVA_OPTS": "-Xms512m -Xmx512m -XX:TieredStopAtLevel=1"}
         command = [*WITH_US, str(HOME / "bin" / "opensearch")]
         if os.geteuid() == 0:
             command[2:2] = NOBODY
