@@ -173,6 +173,43 @@ fn after_a_failure_claims_go_back_to_the_queue_and_one_call_probes() {
 }
 
 #[test]
+fn an_outage_is_probed_with_little_and_what_was_split_goes_in_its_order() {
+    let mut dispatcher = dispatcher(DrainOrder::OldestFirst);
+    let items = || (1..=300).map(|sequence| item("a", sequence)).collect::<Vec<_>>();
+    let batch = fetch_and_send(&mut dispatcher, items());
+    let unreachable =
+        CallError { class: ErrorClass::Transient, code: "Unreachable".into(), message: String::new() };
+    dispatcher.handle_answer(batch, Err(unreachable), Duration::ZERO);
+    let Step::Wait(Some(mut now)) = dispatcher.poll(Duration::ZERO) else { panic!("it waits") };
+    let (mut sent, mut probe_bytes) = (Vec::new(), None);
+    while sent.len() < 300 {
+        match dispatcher.poll(now) {
+            Step::Fetch(_) => {
+                let claimed = dispatcher.claimed().clone();
+                let left = items()
+                    .into_iter()
+                    .filter(|item| !claimed.contains(item.sequence) && !sent.contains(&item.sequence));
+                dispatcher.handle_fetched(packed(left.collect(), 500), true, now);
+            }
+            Step::Send(batch) => {
+                probe_bytes.get_or_insert(batch.records.iter().map(Record::bytes).sum::<usize>());
+                sent.extend(batch.records.iter().flat_map(|record| &record.sequences));
+                let accepted = EntryVerdict::Accepted { shard: Some("shard-1".into()) };
+                let verdicts = vec![accepted; batch.records.len()];
+                let settlement = dispatcher.handle_answer(batch, Ok(verdicts), now);
+                dispatcher.forget(&settlement.accepted);
+            }
+            Step::Wait(until) => now = until.unwrap_or(now) + Duration::from_millis(1),
+        }
+    }
+    assert!(
+        probe_bytes.is_some_and(|bytes| bytes <= 8 << 10),
+        "{probe_bytes:?} bytes ask whether it is over"
+    );
+    assert_eq!(sent, (1..=300).collect::<Vec<u64>>());
+}
+
+#[test]
 fn what_needs_a_person_is_said_when_it_is_something_new_and_what_passes_once() {
     let failure = |class, code: &str| CallError { class, code: code.into(), message: String::new() };
     let mut dispatcher = dispatcher(DrainOrder::OldestFirst);
