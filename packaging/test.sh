@@ -38,15 +38,16 @@ check() {
     fi
 }
 
-# count PATTERN: adds the runner's own counts, in the log's lines that match.
+# count PATTERN: adds the runner's own counts, in the log's lines that match; what pytest calls an error is a test that
+# could not begin.
 count() {
     read -r more_passed more_failed < <(awk -v line="$1" '
-        $0 ~ line { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i - 1); if ($i ~ /^failed/) f += $(i - 1) } }
+        $0 ~ line { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i - 1); if ($i ~ /^(failed|error)/) f += $(i - 1) } }
         END { print p + 0, f + 0 }' "$log")
     passed=$((passed + more_passed))
     failed=$((failed + more_failed))
     # In the runners' own words: cargo's, pytest's, tests/vm/run.py's.
-    grep -E '^(test .* FAILED$|FAIL(ED)?:? )' "$log" >>"$failures" || true
+    grep -E '^(test .* FAILED$|FAIL(ED)?:? |ERROR )' "$log" >>"$failures" || true
 }
 
 # A runner that failed before it could count its failures has failed once.
@@ -181,7 +182,7 @@ cloud_tests() {
     section "the cloud side"
     local status=0
     tests/cloud/run.sh 2>&1 | tee "$log" || status=$?
-    count_run "$status" '^[0-9]+ (passed|failed)'
+    count_run "$status" '^[0-9]+ (passed|failed|error)'
 }
 
 # What the machines install, and the debug build for the scenarios that put faults in: with the features that the

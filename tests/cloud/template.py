@@ -48,7 +48,11 @@ def renderer() -> Any:
 
 def load(stack: str = "lake") -> dict[str, Any]:
     """The stack's rendered template; the caller may change it."""
-    return yaml.load(renderer().render(stack), _Loader)
+    return parsed(renderer().render(stack))
+
+
+def parsed(text: str) -> dict[str, Any]:
+    return yaml.load(text, _Loader)
 
 
 def resolved(template: dict[str, Any], value: Any, **parameters: Any) -> Any:

@@ -200,7 +200,7 @@ def test_minutes_that_cannot_be_summed_fail_the_invocation_and_its_repetition_is
     with Proxy(index.url, script) as proxy, Indexer(binary, proxy.url) as indexer:
         state = indexer.invoke(event(fleet.records(lines[:100]), state={}))["state"]
         last = event(fleet.records(lines[100:]), first=5, state=state, final=True)
-        with pytest.raises(InvocationError, match=f"NotSummed: .*OpenSearch answered {status}"):
+        with pytest.raises(InvocationError, match=f"AggregationError: .*OpenSearch answered {status}"):
             indexer.invoke(last, timeout_s=4)
         broken = False
         assert indexer.invoke(last) == {"batchItemFailures": [], "state": EMPTY}

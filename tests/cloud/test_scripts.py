@@ -169,6 +169,12 @@ def what_moto_skipped(account):
     account.aws("budgets", "create-budget", "--account-id", "123456789012", "--budget", json.dumps(budget))
 
 
+def test_the_first_day_is_not_made_later(lake):
+    account, _ = lake
+    run = account.script("deploy.sh", "--no-live", "--dry-run", "--parameter", "FirstDay=2026-01-01")
+    assert run.returncode == 2 and "may be made earlier, not later" in run.stderr
+
+
 def test_status_says_line_by_line_what_to_do(lake):
     account, _ = lake
     made = outputs(account)
@@ -349,12 +355,6 @@ def test_windows_by_flink_are_a_stack_of_their_own_with_a_task_for_each_shard(ac
     gone = account.script("destroy.sh", "--yes")
     assert gone.returncode == 0, gone.stderr
     assert account.aws("kinesis", "list-streams")["StreamNames"] == ["hr-kinesis-stream"], "what can be computed again goes"
-
-
-def test_the_first_day_is_not_made_later(lake):
-    account, _ = lake
-    run = account.script("deploy.sh", "--no-live", "--dry-run", "--parameter", "FirstDay=2026-01-01")
-    assert run.returncode == 2 and "may be made earlier, not later" in run.stderr
 
 
 @pytest.mark.parametrize(("words", "why"), [
