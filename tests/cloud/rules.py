@@ -338,7 +338,7 @@ def a_function_reads_one_stream(template: Template) -> Iterator[str]:
             if any(a.startswith("kinesis:") for a in actions) and (not actions <= reads or statement["Resource"] != {"Ref": "StreamArn"}):
                 yield f"{role}: does more than read the stream"
             for resource in as_list(statement["Resource"]) if "es:" in json.dumps(sorted(actions)) else []:
-                if not re.search(r'/_(bulk|refresh|search)"', json.dumps(resource)):
+                if not re.search(r'/_(bulk|mget|refresh|search)"', json.dumps(resource)):
                     yield f"{role}: reaches more of the domain than its calls"
 
 

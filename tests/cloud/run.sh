@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The cloud side's tests; installs what they need. The last line is pytest's count. Arguments go to pytest.
+# The cloud side's tests; installs what they need. Names the slowest; the last line is pytest's count. Arguments go to pytest.
 #   tests/cloud/run.sh                 all of them
 #   tests/cloud/run.sh -k template     the template without the lake
 #   tests/cloud/run.sh --measure       the table of packaging/cloud/README.md
@@ -99,5 +99,5 @@ case ${1:-} in
     --measure) exec target/cloud-venv/bin/python -B tests/cloud/measure.py ;;
     --measure-events) exec target/cloud-venv/bin/python -B tests/cloud/measure_events.py ;;
     # Two at a time: each file's tests stay together, as they share what they started.
-    *) exec target/cloud-venv/bin/python -B -m pytest -q -p no:cacheprovider -n 2 --dist loadfile "${untested[@]}" tests/cloud "$@" ;;
+    *) exec target/cloud-venv/bin/python -B -m pytest -q -p no:cacheprovider -n 2 --dist loadfile --durations 20 --durations-min 10 "${untested[@]}" tests/cloud "$@" ;;
 esac

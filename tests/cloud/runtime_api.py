@@ -176,5 +176,5 @@ class Function:
 class Indexer(Function):
     """The indexer, which writes to the OpenSearch at `endpoint`."""
 
-    def __init__(self, binary: Path, endpoint: str, command: Iterable[str] = ()) -> None:
-        super().__init__(binary, {"OPENSEARCH_ENDPOINT": endpoint}, command)
+    def __init__(self, binary: Path, endpoint: str, command: Iterable[str] = (), retention_days: int = 400) -> None:
+        super().__init__(binary, {"OPENSEARCH_ENDPOINT": endpoint, "READINGS_RETENTION_DAYS": str(retention_days)}, command)

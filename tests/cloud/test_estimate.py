@@ -50,7 +50,7 @@ def test_a_small_fleet_comes_to_what_a_hand_comes_to():
     assert dollars(text, "lake", "key requests") == pytest.approx((10 + 3) * 12 * 730 / 10_000 * price["kms_requests_10000"], abs=0.01)
     assert dollars(text, "dashboard", "m7g.medium.search") == pytest.approx(2 * 730 * 0.068, abs=0.01)
     # Readings for 431 days and minutes for 1,131, both twice, on two nodes with 30 % free.
-    index = 100 * 86_400 * 74 * 431 + 100 * 1440 * 65 * 1131
+    index = 100 * 86_400 * 74 * 431 + 100 * 1440 * 122 * 1131
     assert dollars(text, "dashboard", "GB of disk") == pytest.approx(2 * math.ceil(index / 0.7 / GB) * price["opensearch_gp3_gb_month"], abs=0.01)
     assert dollars(text, "delivery", "asking for the day") == pytest.approx(readings * 0.001 / 3600 * price["firehose_jq_hour"], abs=0.01)
     assert total(text) == pytest.approx(sum(amount for *_, amount in rows(text)), abs=0.15)
@@ -145,16 +145,31 @@ def test_a_months_index_has_shards_that_lucene_can_count():
     sys.path.insert(0, str(aws.CLOUD / "lib"))
     import sizing
 
-    assert sizing.index_shards(1, 10) == 1
+    assert sizing.index_shards(1, 10, 400, 1100) == 1
     for sensors in (1, 60, 500, 2000):
         try:
             made = sizing.domain(fleet := sizing.Fleet(sensors, hours=12))
         except sizing.TooLarge:
             continue
-        shards = sizing.index_shards(int(made["NodeCount"]), int(made["VolumeGiB"]))
+        shards = sizing.index_shards(int(made["NodeCount"]), int(made["VolumeGiB"]), fleet.readings_days, fleet.minutes_days)
         month = fleet.per_second() * 3600 * 12 * 31
         assert month / shards < 2**31 / 1.5 and month * 74 / shards < 50e9, sensors
-    assert sizing.index_shards(6, 800) == 4
+    assert sizing.index_shards(6, 800, 400, 1100) == 4
+    # A day of 10,000 sensors.
+    assert sizing.index_shards(2, 792, 2, 400) == math.ceil(10_000 * 86_400 * 74 / (30 * GB))
+
+
+def test_a_fleets_minutes_and_last_hours_are_held_by_a_domain_of_the_template():
+    sys.path.insert(0, str(aws.CLOUD / "lib"))
+    import sizing
+
+    short = ("--parameter", "ReadingsRetentionDays=2", "--parameter", "MinutesRetentionDays=400")
+    assert "ReadingsRetentionDays=2" in estimate("--live", "--sensors", "10000", code=1)
+    text = estimate("--live", "--sensors", "10000", *short)
+    made = {name: int(re.search(rf"{name}=(\d+)", text)[1]) for name in ("NodeCount", "VolumeGiB")}
+    readings, minutes = 10_000 * 86_400 * 74 * 3, 10_000 * 1440 * sizing.MINUTE_BYTES * 431
+    assert made["NodeCount"] * made["VolumeGiB"] * GB * 0.7 >= 2 * (readings + minutes)
+    assert "a number of days" in estimate("--sensors", "1", "--parameter", "ReadingsRetentionDays=two", code=1)
 
 
 def test_windows_by_flink_are_priced_with_a_kpu_for_each_shard_and_one_more():

@@ -215,7 +215,7 @@ def test_no_body_of_a_bulk_call_is_larger_than_5_mib(binary, index):
 def test_each_call_is_signed_for_the_service_and_with_its_body(binary, index):
     with Proxy(index.url) as proxy, Indexer(binary, proxy.url) as indexer:
         indexer.invoke(event(fleet.records(readings(70))))
-        assert {urlsplit(call.path).path.split("/")[-1] for call in proxy.calls} == {"_bulk", "_refresh", "_search"}
+        assert {urlsplit(call.path).path.split("/")[-1] for call in proxy.calls} == {"_bulk", "_mget", "_refresh", "_search"}
     credentials = botocore.credentials.Credentials("AKIDEXAMPLE", "not-a-secret", "not-a-token")
     for call in proxy.calls:
         headers = {name.lower(): value for name, value in call.headers.items()}

@@ -2,7 +2,7 @@
 
 import math
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -52,10 +52,14 @@ def expected_minutes(lines):
             queues.setdefault((line["gateway_id"], line["reading_id"].split("-")[0]), []).append(line)
         steps = [later - earlier for queue in queues.values() for run in beats_of(queue) for earlier, later in zip(run, run[1:])]
         last = max((line for line in lines if "heart_rate" in line), key=lambda line: (line["timestamp"], line["sequence"]))
+        counted = {}
+        for line in sorted((line for line in lines if "heart_rate" in line), key=lambda line: line["sequence"]):
+            counted.setdefault(line["reading_id"].split("-")[0], []).append(line["sequence"])
         found[f"{sensor}|{minute}Z"] = {
             "minute": f"{minute}:00.000Z", "sensor_id": sensor, "gateway_id": last["gateway_id"], "readings": len(rates),
             "heart_rate_min": min(rates), "heart_rate_mean": sum(rates) / len(rates), "heart_rate_max": max(rates),
             "rr_differences": len(steps),
+            "sequences": {queue: [later - earlier for earlier, later in zip([0, *found], found)] for queue, found in counted.items()},
         } | ({"rmssd_ms": math.sqrt(sum(step * step for step in steps) / len(steps))} if steps else {})
     return found
 
@@ -189,7 +193,7 @@ def test_minutes_of_more_readings_than_one_page_are_exact(indexer, index):
     minutes_are_those_of(index, lines)
 
 
-@pytest.mark.parametrize("path", ["/_refresh", "/_search"])
+@pytest.mark.parametrize("path", ["/_refresh", "/_search", "/_mget"])
 @pytest.mark.parametrize("status", [403, 503])
 def test_minutes_that_cannot_be_summed_fail_the_invocation_and_its_repetition_is_exact(binary, index, path, status):
     lines, broken = readings(150), True
@@ -205,6 +209,57 @@ def test_minutes_that_cannot_be_summed_fail_the_invocation_and_its_repetition_is
         broken = False
         assert indexer.invoke(last) == {"batchItemFailures": [], "state": EMPTY}
     minutes_are_those_of(index, lines)
+
+
+def test_what_the_retention_took_stays_counted_and_late_readings_are_added_once(binary, index):
+    lines = readings(120)
+    with Indexer(binary, index.url, retention_days=2) as indexer:
+        run_window(indexer, [lines[:30]])
+        index.delete("hr-readings-2025.07")  # All older than the retention.
+        for again in (lines[20:], lines[20:], lines[40:50]):
+            run_window(indexer, [again])
+            first, second = (documents(index, "hr-minutes-*")[name][1] for name in sorted(expected_minutes(lines)))
+            expected, after = expected_minutes(lines).values()
+            same = ("readings", "heart_rate_min", "heart_rate_max", "gateway_id", "sequences")
+            assert {name: first[name] for name in same} == {name: expected[name] for name in same}
+            assert first["heart_rate_mean"] == pytest.approx(expected["heart_rate_mean"], rel=1e-12)
+            # What lies between the last beat before and the first after is not known any more.
+            assert 0 <= expected["rr_differences"] - first["rr_differences"] <= 1
+            assert second == {name: pytest.approx(value, rel=1e-12) if isinstance(value, float) else value for name, value in after.items()}
+
+
+def test_readings_of_today_are_in_an_index_of_the_day_and_of_a_switch_nothing_is_lost(binary, index):
+    now = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=2)
+    lines = readings(60, start=now)
+    day = now.strftime("hr-readings-%Y.%m.%d")
+    with Indexer(binary, index.url) as by_month, Indexer(binary, index.url, retention_days=2) as by_day:
+        state = by_month.invoke(event(fleet.records(lines[:30]), state={}))["state"]
+        by_day.invoke(event(fleet.records(lines[30:] + lines[:5]), first=30, state=state, final=True))
+        index.post("hr-readings-*/_refresh")
+        assert index.count(day[:-3]) == 30 and index.count(day) == 35
+        minutes_are_those_of(index, lines)
+        run_window(by_month, [lines[50:]])
+        minutes_are_those_of(index, lines)
+
+
+@pytest.mark.parametrize("there_before", [0, 20])
+def test_a_minute_that_another_invocation_wrote_meanwhile_is_summed_again(binary, index, there_before):
+    here = readings(60)
+    with Indexer(binary, index.url) as indexer:
+        run_window(indexer, [here[:there_before]])
+    there = readings(60, gateway=fleet.Gateway("gym", "00000000000000bb"), seed=2)
+    met = []
+
+    def script(call):
+        if "_bulk" in call.path and b"hr-minutes" in call.body and not met:
+            met.append(call)
+            with Indexer(binary, index.url) as other:
+                run_window(other, [there])
+
+    with Proxy(index.url, script) as proxy, Indexer(binary, proxy.url) as indexer:
+        assert run_window(indexer, [here])["state"] == EMPTY
+    assert len(met) == 1
+    minutes_are_those_of(index, here + there)
 
 
 def test_after_a_failure_the_minutes_that_will_not_come_again_are_summed(binary, index):

@@ -62,12 +62,19 @@ def test_what_is_given_reaches_what_is_made(opensearch, domain):
     assert run.returncode == 0, run.stderr
     ages = {name: policy["policy"]["states"][0]["transitions"][0]["conditions"]["min_index_age"]
             for name, policy in domain.stored["policies"].items()}
-    assert ages == {"hr-readings": "61d", "hr-minutes": "121d"}  # And the month that an index is of.
+    assert ages == {"hr-readings": "31d", "hr-minutes": "121d"}  # And the day or month that an index is of.
     assert domain.stored["channels"]["hr-alerts"]["sns"] == {"topic_arn": TOPIC, "role_arn": ALERT}
     made = opensearch.get("_index_template/hr-readings")["index_templates"][0]["index_template"]
     assert made["template"]["settings"]["index"]["number_of_replicas"] == "1"
     assert made["template"]["settings"]["index"]["number_of_shards"] == "3"
     assert "@" not in "".join(json.dumps(kept) for kind, kept in domain.stored.items() if kind != "objects")
+
+
+def test_readings_of_more_than_31_days_have_an_index_a_month(domain):
+    for days, age in (("31", "32d"), ("32", "63d")):
+        assert setup(domain.url, *PLUGINLESS, "--retention-days", days).returncode == 0
+        state = domain.stored["policies"]["hr-readings"]["policy"]["states"][0]
+        assert state["transitions"][0]["conditions"]["min_index_age"] == age
 
 
 def test_indices_that_are_there_follow_too(opensearch, domain):

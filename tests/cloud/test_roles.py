@@ -76,11 +76,18 @@ def work(node, lines):
     """What the indexer does with these lines: a call of each kind that it makes."""
     month = indexed.month(lines[0]["timestamp"])
     indexed.index(node, [indexed.document(line) for line in lines])  # Makes the indices, by their templates.
-    node.post(f"hr-readings-{month}/_refresh")
+    node.post(f"hr-readings-{month}*/_refresh?ignore_unavailable=true")
     question = {"size": 5000, "sort": ["timestamp", "reading_id"], "query": {"term": {"sensor_id": lines[0]["sensor_id"]}}}
-    rows = node.post(f"hr-readings-{month}/_search?allow_partial_search_results=false&ignore_unavailable=true", question)["hits"]["hits"]
+    rows = node.post(f"hr-readings-{month}*/_search?allow_partial_search_results=false&ignore_unavailable=true", question)["hits"]["hits"]
     assert {row["_id"] for row in rows} == {line["reading_id"] for line in lines if line["sensor_id"] == lines[0]["sensor_id"]}
-    node.bulk([{"delete": {"_index": f"hr-minutes-{month}", "_id": f"{lines[0]['sensor_id']}|{lines[0]['timestamp'][:16]}Z"}}])
+    minute = f"{lines[0]['sensor_id']}|{lines[0]['timestamp'][:16]}Z"
+    found, = node.post(f"hr-minutes-{month}/_mget", {"ids": [minute]})["docs"]
+    assert found.get("found"), found
+    node.bulk([{"create": {"_index": f"hr-minutes-{month}", "_id": "another"}}, {}])
+    version = {"if_seq_no": found["_seq_no"], "if_primary_term": found["_primary_term"]}
+    answer = node.bulk([{"index": {"_index": f"hr-minutes-{month}", "_id": minute} | version}, found["_source"]])
+    version = {"if_seq_no": answer["items"][0]["index"]["_seq_no"], "if_primary_term": answer["items"][0]["index"]["_primary_term"]}
+    node.bulk([{"delete": {"_index": f"hr-minutes-{month}", "_id": minute} | version}])
 
 
 def test_the_indexer_may_do_what_it_does(secured, indexer):

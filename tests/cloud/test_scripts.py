@@ -14,10 +14,12 @@ import re
 import shutil
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 import aws
+import runtime_api
 
 SCRIPTS = sorted(path.name for path in aws.BIN.glob("*.sh"))
 SHELL = sorted(aws.CLOUD.glob("*/*.sh"))
@@ -95,6 +97,14 @@ def test_the_dashboard_wants_to_know_who_may_see_it(account):
     assert run.returncode == 1
     assert "--viewer 203.0.113.7/32" in run.stderr and "--no-live" in run.stderr
     assert account.script("deploy.sh", "--viewer", "0.0.0.0/0").returncode == 2
+    assert stacks(account) == {}
+
+
+def test_how_long_the_index_keeps_things_is_not_said_to_a_closed_domain(account):
+    half = account.script("deploy.sh", "--viewer", "203.0.113.7", "--parameter", "ReadingsRetentionDays=2.5")
+    assert half.returncode == 2 and "a number of days" in half.stderr
+    run = account.script("deploy.sh", "--parameter", "ViewerCidr=", "--parameter", "ReadingsRetentionDays=2")
+    assert run.returncode == 1 and "give your own address too" in run.stderr
     assert stacks(account) == {}
 
 
@@ -253,7 +263,7 @@ def test_the_live_stack_runs_the_code_that_was_uploaded(account, tmp_path):
     made = outputs(account, f"{STACK}-live")
     function = account.aws("lambda", "get-function", "--function-name", made["IndexerName"])["Configuration"]
     assert (function["Runtime"], function["Timeout"]) == ("provided.al2023", 120)
-    assert function["Environment"]["Variables"]["OPENSEARCH_ENDPOINT"] == "http://127.0.0.1:9"
+    assert function["Environment"]["Variables"] == {"OPENSEARCH_ENDPOINT": "http://127.0.0.1:9", "READINGS_RETENTION_DAYS": "400"}
     code = account.aws("s3api", "list-objects-v2", "--bucket", outputs(account)["Bucket"])["Contents"]
     assert [re.fullmatch(r"artifacts/hr-indexer-[0-9a-f]{16}\.zip", one["Key"]) is not None for one in code] == [True]
     mapping, = account.aws("lambda", "list-event-source-mappings", "--function-name", made["IndexerName"])["EventSourceMappings"]
@@ -266,6 +276,57 @@ def test_the_live_stack_runs_the_code_that_was_uploaded(account, tmp_path):
     assert again.returncode == 1
     assert "the dashboard is not" in again.stderr and "203.0.113.7/32" in again.stderr
     assert "secret-word" not in again.stdout + again.stderr
+    # Another build goes in after the domain's roles.
+    other = tmp_path / "other.zip"
+    subprocess.run([sys.executable, "-m", "zipfile", "-c", other, aws.__file__], check=True)
+
+    def code():
+        described = account.aws("cloudformation", "describe-stacks", "--stack-name", f"{STACK}-live")["Stacks"][0]
+        return next(one["ParameterValue"] for one in described["Parameters"] if one["ParameterKey"] == "CodeKey")
+
+    before = code()
+    with Domain() as domain:
+        asked += ["--lambda-zip", other, "--endpoint", domain.url, "--parameter", "ReadingsRetentionDays=2"]
+        environment = {"OPENSEARCH_USER": "u", "OPENSEARCH_PASSWORD": "secret-word"}
+        domain.refuses = "/roles/"
+        refused = account.script(*asked, environment=environment)
+        assert refused.returncode == 1 and "the role hr-indexer was refused with 403" in refused.stderr
+        assert code() == before
+        domain.refuses = None
+        done = account.script(*asked, environment=environment)
+        assert done.returncode == 0, done.stderr
+        assert code() != before
+        ages = {path: re.search(r'"min_index_age": "(\d+d)"', body)[1] for path, body in domain.puts.items() if "/policies/" in path}
+    assert ages == {"/_plugins/_ism/policies/hr-readings": "3d", "/_plugins/_ism/policies/hr-minutes": "1131d"}
+
+
+class Domain:
+    """One that takes all but what it `refuses`, and has nothing yet."""
+
+    def __enter__(self):
+        domain, self.refuses, self.puts = self, None, {}
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+                status = 404 if self.command == "GET" else 403 if domain.refuses and domain.refuses in self.path else 200
+                if self.command == "PUT":
+                    domain.puts[self.path] = body
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(b'{"success": true, "hits": {"hits": []}}')
+
+            do_GET = do_PUT = do_POST = answer
+
+            def log_message(self, *_):
+                pass
+
+        self.server = runtime_api.Server(Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        return self
+
+    def __exit__(self, *_):
+        self.server.stop()
 
 
 def typed(account, text, *words):

@@ -294,14 +294,14 @@ def test_a_domain_that_the_account_has_is_used_instead():
     template = cfn.load("live")
     own = FROM_THE_LAKE | {"ExistingEndpoint": "https://search.example.org", "ExistingDomainArn": "arn:aws:es:ap-south-1:111122223333:domain/mine"}
     indexer = cfn.resolved(template, properties(template, "Indexer"), **own)
-    assert indexer["Environment"]["Variables"] == {"OPENSEARCH_ENDPOINT": "https://search.example.org"}
+    assert indexer["Environment"]["Variables"] == {"OPENSEARCH_ENDPOINT": "https://search.example.org", "READINGS_RETENTION_DAYS": "400"}
     assert policy_resources(template, own) == {f"{own['ExistingDomainArn']}/{call}" for call in ("_bulk", *INDEX_CALLS)}
     made = {name for name, resource in template["Resources"].items() if resource.get("Condition") == "MakeDomain"}
     assert {"Domain", "MasterSecret", "DomainRedAlarm"} <= made
     assert "Domain" not in json.dumps(cfn.resolved(template, template["Outputs"]["Endpoint"]["Value"], **own))
 
 
-INDEX_CALLS = ("hr-readings-*/_refresh", "hr-readings-*/_search")
+INDEX_CALLS = ("hr-readings-*/_refresh", "hr-readings-*/_search", "hr-minutes-*/_mget")
 
 
 def policy_resources(template, parameters):
@@ -330,7 +330,7 @@ def test_the_indexer_asks_for_nothing_that_its_role_may_not():
     paths = set()
     for source in sorted((cfn.CLOUD / "indexer/src").glob("*.rs")):
         paths |= set(re.findall(r'format!\("/(?:\{[^}]*\}/)?(_\w+)', source.read_text()))
-    assert paths == {"_bulk", "_refresh", "_search"}
+    assert paths == {"_bulk", "_mget", "_refresh", "_search"}
 
 
 def test_lines_set_aside_are_counted_by_the_indexers_own_words():

@@ -116,14 +116,20 @@ is_there() {
     [ "$status" != NONE ]
 }
 
-# size_parts: what follows from --sensors and was not named. What is there and left as it is costs too.
+# size_parts: what follows from --sensors and was not named. What is there and left as it is costs too, and how long the
+# index keeps things stays as it was said.
 size_parts() {
     [ ${#load[@]} -gt 0 ] || return 0
     [[ " ${load[*]} " == *" --sensors "* ]] || usage "--hours and --gateways go with --sensors"
-    local pair sized words=(--parameters)
+    local name pair sized words=(--parameters)
     [ -z "$streaming" ] || words+=(--windows flink)
     if [ -n "$live" ] || is_there "$STACK-live"; then words+=(--live); fi
     if [ -z "$curated" ] && ! is_there "$STACK-curated"; then words+=(--no-curated); fi
+    if load_stack "$STACK-live"; then
+        for name in ReadingsRetentionDays MinutesRetentionDays; do
+            [ -z "${PARAMETER[$name]:-}" ] || words+=(--parameter "$name=${PARAMETER[$name]}")
+        done
+    fi
     for pair in "${given[@]}"; do words+=(--parameter "$pair"); done
     lines_of sized "$cloud/lib/estimate.py" "${load[@]}" "${words[@]}"
     echo "for ${load[*]}: ${sized[*]} (a stream or domain of before, or of yours, stays as it is)"
@@ -195,6 +201,25 @@ network = ipaddress.IPv4Network(sys.argv[1])
 sys.exit("half the world") if network.prefixlen < 8 else print(network)' "$viewer" 2>/dev/null) ||
         usage "--viewer takes a network of your own such as 203.0.113.7/32 or 203.0.113.0/24, not \"$asked\""
     given+=("ViewerCidr=$viewer")
+}
+
+# How long the index keeps things is said to the indexer and to the domain, which is open from inside --viewer alone.
+check_retention() {
+    [ -n "$live" ] || return 0
+    local pair asked='' own='' viewer=''
+    if load_stack "$STACK-live"; then own=${PARAMETER[ExistingEndpoint]:-} viewer=${PARAMETER[ViewerCidr]:-}; fi
+    for pair in "${given[@]}"; do
+        case $pair in
+            ExistingEndpoint=*) own=${pair#*=} ;;
+            ViewerCidr=*) viewer=${pair#*=} ;;
+            ReadingsRetentionDays=* | MinutesRetentionDays=*)
+                [[ ${pair#*=} =~ ^[1-9][0-9]{0,3}$ ]] || usage "${pair%%=*} takes a number of days, not \"${pair#*=}\""
+                asked=yes
+                ;;
+        esac
+    done
+    [ -z "$asked" ] || [ -n "$own$viewer" ] ||
+        die "how long the index keeps things is set from inside --viewer: give your own address too"
 }
 
 # deploy_part PART STACK KEY=VALUE...: with what was given, and what the lake hands over.
@@ -283,13 +308,34 @@ upload_indexer() {
     upload "$zip" hr-indexer zip
 }
 
+# deploy_live: other code goes in last, as it may need what the domain's roles give only once they are set up again: without it
+# the stream would stand still at the indexer.
+deploy_live() {
+    local before
+    before=$(load_stack "$STACK-live" && echo "${PARAMETER[CodeKey]:-}") || before=
+    if [ -n "$DRY_RUN" ] || [ -z "$before" ] || [ "$before" = "$CODE_KEY" ]; then
+        deploy_part live "$STACK-live" "CodeKey=$CODE_KEY"
+        [ -n "$DRY_RUN" ] || set_up_dashboard
+        return
+    fi
+    deploy_part live "$STACK-live" "CodeKey=$before"
+    echo "the domain first, then the indexer of this version"
+    set_up_dashboard
+    [ -n "$set_up" ] || die "the indexer is the one of before: another one goes in together with the domain's roles, from inside
+    --viewer. Give your own address; afterwards --viewer none closes it again"
+    load_stack "$STACK"
+    deploy_part live "$STACK-live" "CodeKey=$CODE_KEY"
+}
+
+set_up='' lacking='' # Whether the domain was, and whether it has not all that was put there.
+
 # Index templates, retention, roles, dashboard and monitors: through the domain's own address, as its master user.
 set_up_dashboard() {
     local topic=${OUTPUT[Topic]} status=0
     load_stack "$STACK-live"
     endpoint=${OUTPUT[Endpoint]} secret=${OUTPUT[MasterSecretArn]:-}
     if [ -n "$secret" ] && [ -z "${PARAMETER[ViewerCidr]:-}" ]; then
-        echo "nobody may log in, so the dashboard stays as it was set up; --viewer with your address opens it"
+        echo "nobody may log in, so the domain stays as it was set up; --viewer with your address opens it"
         return
     fi
     master_credentials ||
@@ -297,11 +343,13 @@ set_up_dashboard() {
     put your domain's OPENSEARCH_USER and OPENSEARCH_PASSWORD into the environment and run this again"
     "$cloud/opensearch/setup.sh" "$endpoint" --indexer-role "${OUTPUT[IndexerRoleArn]}" --topic "$topic" \
         --alert-role "${OUTPUT[AlertRoleArn]}" --nodes "${PARAMETER[NodeCount]:-1}" \
+        --retention-days "${PARAMETER[ReadingsRetentionDays]}" --minutes-retention-days "${PARAMETER[MinutesRetentionDays]}" \
         --shards "$(PYTHONPATH=$cloud/lib python3 -c 'import sys, sizing
-print(sizing.index_shards(*map(int, sys.argv[1:])))' "${PARAMETER[NodeCount]:-1}" "${PARAMETER[VolumeGiB]:-10}")" || status=$?
+print(sizing.index_shards(*map(int, sys.argv[1:])))' "${PARAMETER[NodeCount]:-1}" "${PARAMETER[VolumeGiB]:-10}" \
+            "${PARAMETER[ReadingsRetentionDays]}" "${PARAMETER[MinutesRetentionDays]}")" || status=$?
     case $status in
-        0) ;;
-        3) die "the stacks are up, but the domain cannot take all of the dashboard; what is missing is said above" ;;
+        0) set_up=yes ;;
+        3) set_up=yes lacking=yes ;;
         *)
             die "the stacks are up, but the dashboard is not: this machine must be inside --viewer (now \"${PARAMETER[ViewerCidr]:-}\"). 
     Run this again from there"
@@ -339,6 +387,7 @@ read_files
 check_first_day
 check_identity
 check_viewer
+check_retention
 for part in "${parts[@]}"; do
     render "$part"
     declared "$part" >/dev/null
@@ -365,7 +414,7 @@ elif is_there "$STACK-streaming"; then
 fi
 if [ -n "$live" ]; then
     upload_indexer
-    deploy_part live "$STACK-live" "CodeKey=$CODE_KEY"
-    [ -n "$DRY_RUN" ] || set_up_dashboard
+    deploy_live
 fi
 [ -n "$DRY_RUN" ] || say_what_next
+[ -z "$lacking" ] || die "the stacks are up, but the domain cannot take all of the dashboard; what is missing is said above"

@@ -188,7 +188,11 @@ class Bill:
 
 
 def fleet_of(asked: argparse.Namespace) -> sizing.Fleet:
-    return sizing.Fleet(asked.sensors, asked.hz, asked.hours, asked.lines, LINE_BYTES)
+    given = parameters("live") | {name: value for name, _, value in (pair.partition("=") for pair in asked.parameter)}
+    days = [given[f"{kept}RetentionDays"] for kept in ("Readings", "Minutes")]
+    if not all(text.isdecimal() and int(text) > 0 for text in days):
+        sys.exit(f"estimate.sh: a number of days is wanted, not {' and '.join(days)}")
+    return sizing.Fleet(asked.sensors, asked.hz, asked.hours, asked.lines, LINE_BYTES, *map(int, days))
 
 
 def sized(asked: argparse.Namespace) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """How large the parts are made for so many sensors: what estimate.sh prices and deploy.sh --sensors deploys. Pure.
 
 A parameter that is not named here has its template's default. The domain is sized by what it has to hold until the retention
-of opensearch/setup.sh takes it away, with the quarter of the disk free that DomainSpaceAlarm wants; what it can index in a
+takes it away, with the quarter of the disk free that DomainSpaceAlarm wants; what it can index in a
 second was not measured on AWS.
 """
 
@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass
 
 GIB = 2**30
-# Measured: README.md, "The dashboard and the alerts". Days: setup.sh's, and the month that an index goes whole in.
-READING_BYTES, READING_DAYS = 74, 400 + 31
-MINUTE_BYTES, MINUTE_DAYS = 65, 1100 + 31
+# Measured: README.md, "The dashboard and the alerts".
+READING_BYTES, MINUTE_BYTES = 74, 122  # A minute of ten sensors on a gateway.
+MONTH_DAYS = 31
+BY_DAY_DAYS_MAX = 31  # As the indexer has it (indexer/src/index.rs).
 FREE_PART = 0.3
 VOLUME_GIB_MIN = 10
 SHARD_BYTES, SHARD_RECORDS = 1e6, 1000  # A shard takes so much in a second.
@@ -41,6 +42,8 @@ class Fleet:
     hours: float = 24
     lines: float = 1
     line_bytes: float = 313.4
+    readings_days: int = 400
+    minutes_days: int = 1100
 
     def per_second(self) -> float:
         return self.sensors * self.hz
@@ -54,8 +57,13 @@ class Fleet:
 
     def index_bytes(self) -> float:
         """One copy, when it is as large as it gets."""
-        readings = self.per_second() * 3600 * self.hours * READING_BYTES * READING_DAYS
-        return readings + self.sensors * 60 * self.hours * MINUTE_BYTES * MINUTE_DAYS
+        readings = self.per_second() * 3600 * self.hours * READING_BYTES * (self.readings_days + period_days(self.readings_days))
+        return readings + self.sensors * 60 * self.hours * MINUTE_BYTES * (self.minutes_days + MONTH_DAYS)
+
+
+def period_days(readings_days: int) -> int:
+    """Of one index of readings, which goes whole."""
+    return 1 if readings_days <= BY_DAY_DAYS_MAX else MONTH_DAYS
 
 
 def lake(fleet: Fleet) -> dict[str, str]:
@@ -70,8 +78,8 @@ def domain(fleet: Fleet) -> dict[str, str]:
         if volume <= volume_max and (nodes > 1 or fleet.sensors <= SMALL_SENSORS):
             return {"InstanceType": kind, "NodeCount": str(nodes), "VolumeGiB": str(max(volume, VOLUME_GIB_MIN))}
     raise TooLarge(
-        f"an index of {fleet.index_bytes() / GIB:,.0f} GiB is more than a domain of this template holds: index less (fewer --hours, or "
-        "opensearch/setup.sh --retention-days), or name a domain of your own (deploy.sh --endpoint)"
+        f"an index of {fleet.index_bytes() / GIB:,.0f} GiB is more than a domain of this template holds: keep less (--parameter "
+        "ReadingsRetentionDays=2, MinutesRetentionDays=400), index fewer --hours, or name a domain of your own (deploy.sh --endpoint)"
     )
 
 
@@ -81,11 +89,14 @@ def window_shards(shards: int) -> int:
     return math.ceil(shards * SHARD_RECORDS / STREAM_HEADROOM * 0.6 / SHARD_RECORDS)
 
 
-def index_shards(nodes: int, volume_gib: int) -> int:
-    """Of a month's index of readings, on a domain that is as full as it may become. An index that rolled over by its size instead
+def index_shards(nodes: int, volume_gib: int, readings_days: int, minutes_days: int) -> int:
+    """Of an index of readings, on a domain that is as full as it may become. An index that rolled over by its size instead
     would hold a reading twice that came twice, before and after."""
-    month = volume_gib * nodes / (1 if nodes == 1 else 2) * (1 - FREE_PART) / (READING_DAYS / 30)
-    return max(1, math.ceil(month / SHARD_GIB))
+    period = period_days(readings_days)
+    # At a reading a second.
+    readings, minutes = 60 * READING_BYTES * (readings_days + period), MINUTE_BYTES * (minutes_days + MONTH_DAYS)
+    held = volume_gib * nodes / (1 if nodes == 1 else 2) * (1 - FREE_PART) * readings / (readings + minutes)
+    return max(1, math.ceil(held * period / (readings_days + period) / SHARD_GIB))
 
 
 def budget(dollars: float) -> str:

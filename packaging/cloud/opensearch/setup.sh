@@ -5,10 +5,11 @@
 #   --indexer-role ARN            the IAM role that the Lambda hr-indexer signs with; it may write, and read back
 #   --topic ARN                   the SNS topic that alerts go to
 #   --alert-role ARN              the IAM role that OpenSearch publishes with
-#   --retention-days N            how long readings stay; 400 if not given
+#   --retention-days N            how long readings stay; 400 if not given. As the live stack's ReadingsRetentionDays has it: up to 31
+#                                 the indexer makes an index for each day, of more one for each month
 #   --minutes-retention-days N    how long minutes stay; 1100 if not given
 #   --nodes N                     of the domain: with more than one, each index is there twice
-#   --shards N                    of each month's index of readings, from the next month on; 1 if not given. A shard holds
+#   --shards N                    of each index of readings, from the next one on; 1 if not given. A shard holds
 #                                 2,147,483,519 documents, which 800 sensors have in a month, and works well up to 50 GB
 #   --no-retention, --no-roles, --no-alerts, --no-dashboards
 #                                 leaves that out: for an OpenSearch that has it not. Without these, what an OpenSearch
@@ -26,6 +27,7 @@ here=$(dirname "$(readlink -f "$0")")
 REQUEST_S_MAX=60
 LEFT_OUT=3 # The exit code if something is missing that was not left out on purpose.
 DAYS_OF_A_MONTH=31
+BY_DAY_DAYS_MAX=31 # As the indexer has it (indexer/src/index.rs).
 
 endpoint='' indexer_role='' topic='' alert_role='' retention_days=400 minutes_retention_days=1100 nodes=1 shards=1
 roles=yes alerts=yes dashboards=yes retention=yes
@@ -90,9 +92,9 @@ write_curl_config() {
 
 # filled FILE: with this run's values; prints where it is.
 filled() {
-    local out=$WORK/${1//\//-}
+    local out=$WORK/${1//\//-} period=$((retention_days > BY_DAY_DAYS_MAX ? DAYS_OF_A_MONTH : 1))
     sed -e "s|@REPLICAS@|$((nodes > 1))|" -e "s|@SHARDS@|$shards|" -e "s|@TOPIC@|$topic|" -e "s|@ALERT_ROLE@|$alert_role|" -e "s|@INDEXER_ROLE@|$indexer_role|" \
-        -e "s|@RETENTION_DAYS@|$retention_days|" -e "s|@RETENTION_DAYS_AND_A_MONTH@|$((retention_days + DAYS_OF_A_MONTH))|" \
+        -e "s|@RETENTION_DAYS@|$retention_days|" -e "s|@RETENTION_DAYS_AND_A_PERIOD@|$((retention_days + period))|" \
         -e "s|@MINUTES_RETENTION_DAYS@|$minutes_retention_days|" \
         -e "s|@MINUTES_RETENTION_DAYS_AND_A_MONTH@|$((minutes_retention_days + DAYS_OF_A_MONTH))|" "$here/$1" >"$out"
     echo "$out"
@@ -268,8 +270,8 @@ need python3 "apt-get install python3"
 make_work
 write_curl_config
 set_templates
+[ -z "$roles" ] || set_roles # First: without them the indexer stands still.
 [ -z "$retention" ] || set_retention
-[ -z "$roles" ] || set_roles
 [ -z "$dashboards" ] || set_dashboards
 [ -z "$alerts" ] || set_alerts
 [ ${#missing[@]} -eq 0 ] || {

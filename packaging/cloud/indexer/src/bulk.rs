@@ -7,6 +7,8 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::stored::Version;
+
 /// Most bytes of one body. OpenSearch Service takes 10 MiB on its smallest instances ("Amazon OpenSearch
 /// Service quotas", network limits); half of it, as OpenSearch recommends 5 to 15 MiB and the heap of a
 /// t3.small is 1 GiB. An operation is below 1.1 KiB, or of one Kinesis record at most.
@@ -19,17 +21,30 @@ pub struct Operation(Vec<u8>);
 impl Operation {
     /// Puts `document` under `id`, over what is there.
     pub fn index(index: &str, id: &str, document: &[u8]) -> Self {
-        let mut lines = json!({"index": {"_index": index, "_id": id}}).to_string().into_bytes();
-        lines.push(b'\n');
-        lines.extend_from_slice(document);
-        lines.push(b'\n');
-        Self(lines)
+        Self::lines_of(&json!({"index": {"_index": index, "_id": id}}), Some(document))
     }
 
-    /// Takes away what is under `id`, if anything is.
-    pub fn delete(index: &str, id: &str) -> Self {
-        let mut lines = json!({"delete": {"_index": index, "_id": id}}).to_string().into_bytes();
+    /// Puts `document` under `id` if there still is what `over` says: nothing, or the writing of that version.
+    pub fn index_over(index: &str, id: &str, over: Option<Version>, document: &[u8]) -> Self {
+        let action = match over {
+            None => json!({"create": {"_index": index, "_id": id}}),
+            Some(version) => json!({"index": conditional(index, id, version)}),
+        };
+        Self::lines_of(&action, Some(document))
+    }
+
+    /// Takes away what is under `id`, if it still is the writing of this `version`.
+    pub fn delete(index: &str, id: &str, version: Version) -> Self {
+        Self::lines_of(&json!({"delete": conditional(index, id, version)}), None)
+    }
+
+    fn lines_of(action: &serde_json::Value, document: Option<&[u8]>) -> Self {
+        let mut lines = action.to_string().into_bytes();
         lines.push(b'\n');
+        if let Some(document) = document {
+            lines.extend_from_slice(document);
+            lines.push(b'\n');
+        }
         Self(lines)
     }
 
@@ -37,6 +52,10 @@ impl Operation {
     pub fn lines(&self) -> &[u8] {
         &self.0
     }
+}
+
+fn conditional(index: &str, id: &str, Version { seq_no, primary_term }: Version) -> serde_json::Value {
+    json!({"_index": index, "_id": id, "if_seq_no": seq_no, "if_primary_term": primary_term})
 }
 
 /// Cuts operations of these `sizes`, in bytes, into bodies of at most `bytes_max`; one that is larger
@@ -64,6 +83,8 @@ pub enum Verdict {
     Accepted,
     /// OpenSearch will never take this document.
     Refused(Refusal),
+    /// Something else was written there meanwhile.
+    Outdated,
     /// Not now.
     Retry(Refusal),
 }
@@ -105,6 +126,7 @@ struct BulkAnswer {
 #[serde(rename_all = "snake_case")]
 enum ItemAnswer {
     Index(Outcome),
+    Create(Outcome),
     Delete(Outcome),
 }
 
@@ -123,7 +145,7 @@ struct Cause {
 impl ItemAnswer {
     fn verdict(self) -> Verdict {
         let (outcome, deletes) = match self {
-            Self::Index(outcome) => (outcome, false),
+            Self::Index(outcome) | Self::Create(outcome) => (outcome, false),
             Self::Delete(outcome) => (outcome, true),
         };
         let kind = outcome.error.map_or_else(String::new, |error| error.kind);
@@ -131,6 +153,7 @@ impl ItemAnswer {
         match outcome.status {
             200..=299 => Verdict::Accepted,
             404 if deletes => Verdict::Accepted,
+            409 => Verdict::Outdated,
             _ if is_the_documents_fault(&refusal) => Verdict::Refused(refusal),
             _ => Verdict::Retry(refusal),
         }
@@ -149,6 +172,6 @@ fn is_the_documents_fault(refusal: &Refusal) -> bool {
     ];
     match refusal.status {
         400 => KINDS.contains(&refusal.kind.as_str()),
-        status => matches!(status, 409 | 413),
+        status => status == 413,
     }
 }

@@ -9,7 +9,7 @@ use crate::aggregation::{AggregationError, aggregate};
 use crate::bulk::{Operation, Refusal};
 use crate::deadline::{Deadline, WRITING_SHARE};
 use crate::event::{Answer, Batch, ItemFailure, NotKinesis};
-use crate::index::Minute;
+use crate::index::{AHEAD_MS_MAX, Minute, Retention};
 use crate::intake::{Intake, Placed, SetAside};
 use crate::opensearch::OpenSearch;
 use crate::window::{STATE_MINUTES_MAX, TouchedMinutes};
@@ -18,8 +18,6 @@ use crate::writing::{Fate, chain, write};
 /// Most lines whose positions are logged in one invocation; the summary counts all. A producer gone
 /// wrong would otherwise write a batch's worth of log lines again and again.
 const SET_ASIDE_LOGGED_MAX: usize = 1_000;
-/// A reading of later than so long after now is of a clock that is wrong.
-const AHEAD_MS_MAX: i64 = 3_600_000;
 
 /// Why an invocation failed as a whole. Lambda brings the batch again, with the same state.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +41,10 @@ impl From<Failure> for lambda_runtime::Diagnostic {
 }
 
 /// Handles Lambda's `payload` at `now_ms`, milliseconds since 1970, with `time_left` until Lambda ends it.
+/// Readings are kept as `retention` says.
 pub async fn handle(
     search: &OpenSearch,
+    retention: Retention,
     payload: &str,
     now_ms: i64,
     time_left: Duration,
@@ -53,13 +53,16 @@ pub async fn handle(
     let mut deadline = Deadline::new(time_left);
     let batch = Batch::parse(payload).map_err(Failure::NotKinesis)?;
     let mut intake = Intake::of(&batch);
-    let operations: Vec<Operation> = intake.readings.iter().map(|placed| operation(placed, now_ms)).collect();
+    let operations: Vec<Operation> =
+        intake.readings.iter().map(|placed| operation(placed, retention, now_ms)).collect();
     let fates = write(search, &operations, &mut deadline.part(WRITING_SHARE)).await;
     drop(operations);
     intake.set_aside.extend(refused(&intake.readings, &fates));
     log_set_aside(&batch, &mut intake.set_aside);
 
-    let failed: Vec<usize> = (0..fates.len()).filter(|&position| fates[position] == Fate::Failed).collect();
+    let failed: Vec<usize> = (0..fates.len())
+        .filter(|&position| matches!(fates[position], Fate::Failed | Fate::Outdated))
+        .collect();
     let failed_records: BTreeSet<usize> =
         failed.iter().map(|&position| intake.readings[position].record).collect();
     let ahead =
@@ -95,9 +98,13 @@ pub async fn handle(
     })
 }
 
-fn operation(placed: &Placed, now_ms: i64) -> Operation {
+fn operation(placed: &Placed, retention: Retention, now_ms: i64) -> Operation {
     let reading = &placed.reading;
-    Operation::index(&reading.index(), &reading.record.reading_id, &reading.document(now_ms))
+    Operation::index(
+        &retention.readings_index(reading.taken_ms, now_ms),
+        &reading.record.reading_id,
+        &reading.document(now_ms),
+    )
 }
 
 /// State records are in no sum.
@@ -147,7 +154,7 @@ fn summed_now(
 fn refused(readings: &[Placed], fates: &[Fate]) -> Vec<SetAside> {
     let refused = readings.iter().zip(fates).filter_map(|(placed, fate)| match fate {
         Fate::Refused(refusal) => Some((placed, refusal)),
-        Fate::Written | Fate::Failed => None,
+        Fate::Written | Fate::Outdated | Fate::Failed => None,
     });
     let set_aside = |(placed, Refusal { status, kind }): (&Placed, &Refusal)| SetAside {
         record: placed.record,

@@ -1,7 +1,7 @@
 //! Heart-rate readings from a Kinesis stream → OpenSearch, and the sums of their minutes.
 //!
 //! ```text
-//! Kinesis ──batch──▶ event ──lines──▶ line ──documents──▶ bulk ──▶ OpenSearch hr-readings-YYYY.MM
+//! Kinesis ──batch──▶ event ──lines──▶ line ──documents──▶ bulk ──▶ OpenSearch hr-readings-YYYY.MM[.DD]
 //!                                       │                             │
 //!                                 window: which minutes?              ▼
 //!                                       └──at the window's end──▶ query ──▶ minutes ──▶ hr-minutes-YYYY.MM
@@ -15,7 +15,7 @@
 //! * Only a line's own fault sets it aside; whatever may pass on a later try is tried again, within the
 //!   invocation while there is time, and after that by Lambda.
 //! * A minute is summed from what the index holds, never from what passed by: late and repeated
-//!   readings, and a window that is closed twice, leave exact numbers.
+//!   readings, and a window that is closed twice, leave exact numbers. What the retention took stays counted.
 //! * No heart rate, name or key is logged: positions, counts and reasons are.
 //!
 //! Decisions are pure, with time passed in; [`opensearch`] alone speaks HTTP. The modules, in the order
@@ -30,9 +30,11 @@ pub mod line;
 pub mod transform;
 
 pub mod bulk;
+pub mod counted;
 pub mod intake;
 pub mod minutes;
 pub mod query;
+pub mod stored;
 pub mod window;
 
 pub mod aggregation;

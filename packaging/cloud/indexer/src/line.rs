@@ -7,8 +7,6 @@ use chrono::DateTime;
 use hr_gateway::reading::{GatewayId, SensorId};
 use hr_gateway::wire::{SCHEMA_VERSION, Timestamp, WireRecord};
 
-use crate::index;
-
 /// Longest `_id` that OpenSearch takes, bytes.
 pub const ID_BYTES_MAX: usize = 512;
 
@@ -90,11 +88,6 @@ impl Reading<'_> {
             _ => return Err(Poison::Kind),
         }
         Ok(Self { record, taken_ms, object: line.into() })
-    }
-
-    /// The index it belongs into.
-    pub fn index(&self) -> String {
-        index::readings_index(self.taken_ms)
     }
 
     /// The line as it came, without its end.

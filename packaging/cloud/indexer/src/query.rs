@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::index::readings_index;
+use crate::index::{Minute, minutes_index, readings_indices};
 use crate::line::Reading;
 use crate::window::{Span, TouchedMinutes};
 
@@ -20,35 +20,45 @@ pub const PAGE_ROWS_MAX: usize = 5_000;
 pub const PARAMETERS: &str = "allow_partial_search_results=false&ignore_unavailable=true\
     &filter_path=timed_out%2Chits.hits._source%2Chits.hits.sort";
 
-/// One question: the readings and gap records of these minutes, all in one index.
+/// One question: the readings and gap records of these minutes, all of one month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// The index of the readings.
-    pub index: String,
-    /// At most [`QUERY_MINUTES_MAX`] minutes.
+    /// The indices of the readings, as one pattern.
+    pub indices: String,
+    /// At least one minute and at most [`QUERY_MINUTES_MAX`].
     pub spans: Vec<Span>,
 }
 
 /// The questions that cover `touched`, each minute in one of them.
 pub fn plan(touched: &TouchedMinutes) -> Vec<Query> {
     let mut spans = touched.spans(QUERY_MINUTES_MAX);
-    spans.sort_by_cached_key(|span| readings_index(span.first.start_ms()));
+    spans.sort_by_cached_key(|span| readings_indices(span.first));
     let mut queries: Vec<Query> = Vec::new();
     for span in spans {
-        let index = readings_index(span.first.start_ms());
+        let indices = readings_indices(span.first);
         let fits = |query: &&mut Query| {
             let minutes: usize = query.spans.iter().map(Span::len).sum();
-            query.index == index && minutes + span.len() <= QUERY_MINUTES_MAX
+            query.indices == indices && minutes + span.len() <= QUERY_MINUTES_MAX
         };
         match queries.last_mut().filter(fits) {
             Some(query) => query.spans.push(span),
-            None => queries.push(Query { index, spans: vec![span] }),
+            None => queries.push(Query { indices, spans: vec![span] }),
         }
     }
     queries
 }
 
 impl Query {
+    /// Its minutes, with whose they are.
+    pub fn minutes(&self) -> impl Iterator<Item = (&str, Minute)> {
+        self.spans.iter().flat_map(|span| span.minutes().map(|minute| (&*span.sensor, minute)))
+    }
+
+    /// The index of their documents.
+    pub fn minutes_index(&self) -> String {
+        minutes_index(self.spans[0].first)
+    }
+
     /// The body of `_search` for the page after the row with the sort values `after`.
     pub fn body(&self, after: Option<&RawValue>) -> Vec<u8> {
         let minutes: Vec<_> = self.spans.iter().map(clause).collect();
@@ -64,6 +74,50 @@ impl Query {
         }
         body.to_string().into_bytes()
     }
+}
+
+/// The body of `_search` that asks which of at most [`PAGE_ROWS_MAX`] ids the indices hold.
+pub fn ids_body(ids: &[String]) -> Vec<u8> {
+    json!({
+        "size": ids.len(),
+        "track_total_hits": false,
+        "_source": false,
+        "query": {"ids": {"values": ids}},
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// What limits the answer to what [`held_ids`] reads.
+pub const IDS_PARAMETERS: &str = "allow_partial_search_results=false&ignore_unavailable=true\
+    &filter_path=timed_out%2Chits.hits._id";
+
+/// The ids that are in the answer to [`ids_body`].
+pub fn held_ids(answer: &[u8]) -> Result<Vec<String>, UnreadableAnswer> {
+    let answer: IdsAnswer = serde_json::from_slice(answer).map_err(|_| UnreadableAnswer)?;
+    if answer.timed_out {
+        return Err(UnreadableAnswer);
+    }
+    Ok(answer.hits.hits.into_iter().map(|hit| hit.id).collect())
+}
+
+#[derive(Deserialize)]
+struct IdsAnswer {
+    timed_out: bool,
+    #[serde(default)]
+    hits: IdHits,
+}
+
+#[derive(Deserialize, Default)]
+struct IdHits {
+    #[serde(default)]
+    hits: Vec<IdHit>,
+}
+
+#[derive(Deserialize)]
+struct IdHit {
+    #[serde(rename = "_id")]
+    id: String,
 }
 
 fn clause(span: &Span) -> serde_json::Value {

@@ -14,6 +14,8 @@ pub enum Fate {
     Written,
     /// OpenSearch will never take it.
     Refused(Refusal),
+    /// Something else was written there meanwhile: never, of an operation that asks for nothing.
+    Outdated,
     /// Not written, or not known to be.
     Failed,
 }
@@ -81,6 +83,7 @@ async fn pass(
             match verdict {
                 Verdict::Accepted => fates[position] = Fate::Written,
                 Verdict::Refused(refusal) => fates[position] = Fate::Refused(refusal),
+                Verdict::Outdated => fates[position] = Fate::Outdated,
                 Verdict::Retry(refusal) => {
                     pending.push(position);
                     trouble = Some(Trouble::Item(refusal));

@@ -5,6 +5,7 @@ mod pure {
     pub mod bulk;
     pub mod deadline;
     pub mod minutes;
+    pub mod retention;
     pub mod transform;
     pub mod window;
 }

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hr_indexer::event::{Batch, NotKinesis};
-use hr_indexer::index::{Minute, readings_index};
+use hr_indexer::index::{Minute, Retention};
 use hr_indexer::intake::{Intake, RECORD_LINES_MAX};
 use hr_indexer::line::{Poison, Reading, time_ms};
 use proptest::prelude::*;
@@ -190,6 +190,7 @@ proptest! {
         prop_assert_eq!(time_ms(hr_gateway::wire::Timestamp::from_ms(ms).as_str()), Some(ms));
         let minute = Minute::of(ms);
         prop_assert!(minute.start_ms() <= ms && ms < minute.next().start_ms());
-        prop_assert_eq!(readings_index(ms), readings_index(minute.start_ms()));
+        let index = |ms| Retention { days: 400 }.readings_index(ms, 0);
+        prop_assert_eq!(index(ms), index(minute.start_ms()));
     }
 }

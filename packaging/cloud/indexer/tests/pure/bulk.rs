@@ -1,6 +1,7 @@
 //! The bulk call.
 
 use hr_indexer::bulk::{Operation, Verdict, bodies, verdicts};
+use hr_indexer::stored::Version;
 use proptest::prelude::*;
 
 fn verdict(item: &str) -> Verdict {
@@ -16,18 +17,25 @@ fn refused(operation: &str, status: u16, kind: &str) -> Verdict {
 fn an_operation_is_ndjson() {
     let index = Operation::index("hr-readings-2025.07", "a\"\n", b"{}");
     assert_eq!(index.lines(), b"{\"index\":{\"_id\":\"a\\\"\\n\",\"_index\":\"hr-readings-2025.07\"}}\n{}\n");
-    let delete = Operation::delete("hr-minutes-2025.07", "a");
-    assert_eq!(delete.lines(), b"{\"delete\":{\"_id\":\"a\",\"_index\":\"hr-minutes-2025.07\"}}\n");
+    let create = Operation::index_over("hr-minutes-2025.07", "a", None, b"{}");
+    assert_eq!(create.lines(), b"{\"create\":{\"_id\":\"a\",\"_index\":\"hr-minutes-2025.07\"}}\n{}\n");
+    let version = Version { seq_no: 7, primary_term: 2 };
+    let condition = r#""_id":"a","_index":"hr-minutes-2025.07","if_primary_term":2,"if_seq_no":7"#;
+    let over = Operation::index_over("hr-minutes-2025.07", "a", Some(version), b"{}");
+    assert_eq!(over.lines(), format!("{{\"index\":{{{condition}}}}}\n{{}}\n").as_bytes());
+    let delete = Operation::delete("hr-minutes-2025.07", "a", version);
+    assert_eq!(delete.lines(), format!("{{\"delete\":{{{condition}}}}}\n").as_bytes());
 }
 
 #[test]
 fn the_status_of_an_item_is_its_verdict() {
     assert_eq!(verdict(r#"{"index":{"status":201}}"#), Verdict::Accepted);
     assert_eq!(verdict(r#"{"index":{"status":200}}"#), Verdict::Accepted);
-    for (status, kind) in
-        [(400, "mapper_parsing_exception"), (409, "version_conflict_engine_exception"), (413, "")]
-    {
+    for (status, kind) in [(400, "mapper_parsing_exception"), (413, "")] {
         assert!(matches!(refused("index", status, kind), Verdict::Refused(_)), "{status} {kind}");
+    }
+    for operation in ["index", "create", "delete"] {
+        assert_eq!(refused(operation, 409, "version_conflict_engine_exception"), Verdict::Outdated);
     }
     for status in [429, 500, 502, 503, 504, 302] {
         assert!(matches!(refused("index", status, "any_exception"), Verdict::Retry(_)), "{status}");
@@ -60,7 +68,7 @@ fn to_delete_what_is_not_there_is_done() {
 fn an_answer_to_another_call_is_no_verdict() {
     assert!(verdicts(b"{\"items\":[{\"index\":{\"status\":200}}]}", 2).is_err());
     for answer in
-        ["", "{}", "null", "{\"items\":[{\"index\":{}}]}", "{\"items\":[{\"create\":{\"status\":200}}]}"]
+        ["", "{}", "null", "{\"items\":[{\"index\":{}}]}", "{\"items\":[{\"update\":{\"status\":200}}]}"]
     {
         assert!(verdicts(answer.as_bytes(), 1).is_err(), "{answer}");
     }

@@ -4,9 +4,7 @@ use hr_gateway::heart_rate::RrInterval;
 use hr_gateway::wire::RecordKind;
 use hr_indexer::index::Minute;
 use hr_indexer::line::Reading;
-use hr_indexer::minutes::{operations, sum};
-use hr_indexer::query::plan;
-use hr_indexer::window::TouchedMinutes;
+use hr_indexer::minutes::sum;
 use proptest::prelude::*;
 
 use crate::reading;
@@ -68,18 +66,6 @@ fn the_gateway_is_that_of_the_last_reading_by_time() {
     other.record.gateway_id = "gym".into();
     let sums = sum("forerunner", MINUTE, vec![reading(9, at(10), &[]), other, gap(10, 40)]).unwrap();
     assert_eq!(sums.gateway_id, "gym");
-}
-
-#[test]
-fn each_touched_minute_is_written_or_taken_away() {
-    let mut touched = TouchedMinutes::default();
-    touched.touch("forerunner", MINUTE);
-    touched.touch("forerunner", MINUTE.next());
-    let queries = plan(&touched);
-    assert_eq!(queries.len(), 1);
-    let operations = operations(&queries[0], vec![reading(1, at(0), &[])]);
-    let starts: Vec<&[u8]> = operations.iter().map(|operation| &operation.lines()[..9]).collect();
-    assert_eq!(starts, [b"{\"index\":", b"{\"delete\""]);
 }
 
 proptest! {

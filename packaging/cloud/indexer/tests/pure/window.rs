@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use hr_indexer::index::{Minute, readings_index};
-use hr_indexer::query::{PAGE_ROWS_MAX, Page, QUERY_MINUTES_MAX, plan};
+use hr_indexer::index::{Minute, Retention, minutes_index, readings_indices};
+use hr_indexer::query::{PAGE_ROWS_MAX, Page, QUERY_MINUTES_MAX, held_ids, plan};
 use hr_indexer::window::{STATE_MINUTES_MAX, TouchedMinutes};
 use proptest::prelude::*;
 use serde_json::value::RawValue;
@@ -41,10 +41,29 @@ fn a_full_state_of_the_longest_names_is_far_below_what_lambda_takes() {
 }
 
 #[test]
+fn up_to_31_days_there_is_an_index_a_day_but_for_what_is_old_or_ahead() {
+    let now_ms = AUGUST.start_ms() + 12 * 3_600_000;
+    let index = |days, hours: i64| Retention { days }.readings_index(now_ms + hours * 3_600_000, now_ms);
+    assert_eq!(
+        (index(31, 0).as_str(), index(32, 0).as_str()),
+        ("hr-readings-2025.08.01", "hr-readings-2025.08")
+    );
+    assert_eq!(
+        (index(2, 1).as_str(), index(2, 13).as_str()),
+        ("hr-readings-2025.08.01", "hr-readings-2025.08")
+    );
+    assert_eq!(
+        (index(2, -72).as_str(), index(2, -73).as_str()),
+        ("hr-readings-2025.07.29", "hr-readings-2025.07")
+    );
+    assert_eq!(Retention { days: 2 }.readings_index(0, 0), "hr-readings-undated");
+}
+
+#[test]
 fn minutes_on_both_sides_of_a_months_end_are_asked_for_apart() {
     let queries = plan(&touched(&[(0, -2), (0, -1), (0, 0), (0, 1)]));
-    let asked: Vec<_> = queries.iter().map(|query| (&*query.index, query.spans[0].len())).collect();
-    assert_eq!(asked, [("hr-readings-2025.07", 2), ("hr-readings-2025.08", 2)]);
+    let asked: Vec<_> = queries.iter().map(|query| (&*query.indices, query.spans[0].len())).collect();
+    assert_eq!(asked, [("hr-readings-2025.07*", 2), ("hr-readings-2025.08*", 2)]);
 }
 
 #[test]
@@ -83,6 +102,18 @@ fn a_full_page_has_a_next_one_and_foreign_documents_are_counted() {
     }
 }
 
+#[test]
+fn the_ids_that_the_index_holds_are_read() {
+    assert_eq!(
+        held_ids(br#"{"timed_out":false,"hits":{"hits":[{"_id":"a-1"},{"_id":"b"}]}}"#).unwrap(),
+        ["a-1", "b"]
+    );
+    assert!(held_ids(br#"{"timed_out":false}"#).unwrap().is_empty());
+    for answer in ["", "{}", r#"{"timed_out":true,"hits":{"hits":[]}}"#] {
+        assert!(held_ids(answer.as_bytes()).is_err(), "{answer}");
+    }
+}
+
 proptest! {
     #[test]
     fn the_state_comes_back_as_it_went(minutes in proptest::collection::vec((0usize..5, -500i64..500), 0..200)) {
@@ -100,7 +131,8 @@ proptest! {
         for query in plan(&touched) {
             prop_assert!(query.spans.iter().map(|span| span.len()).sum::<usize>() <= QUERY_MINUTES_MAX);
             for span in &query.spans {
-                prop_assert!(span.minutes().all(|minute| readings_index(minute.start_ms()) == query.index));
+                prop_assert!(span.minutes().all(|minute| readings_indices(minute) == query.indices));
+                prop_assert!(span.minutes().all(|minute| minutes_index(minute) == query.minutes_index()));
                 asked.extend(span.minutes().map(|minute| (span.sensor.clone(), minute)));
             }
         }
