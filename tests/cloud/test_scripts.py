@@ -419,7 +419,7 @@ def test_windows_by_flink_are_a_stack_of_their_own_with_a_task_for_each_shard(ac
 
 
 @pytest.mark.parametrize(("words", "why"), [
-    (["--windows", "spark"], "--windows takes lambda or flink"), (["--streaming-jar", "any.jar"], "--streaming-jar goes with --windows flink"),
+    (["--windows", "spark"], "--windows takes lambda, flink or none"), (["--streaming-jar", "any.jar"], "--streaming-jar goes with --windows flink"),
 ])
 def test_windows_that_cannot_be_are_refused_before_anything_is_made(account, words, why):
     run = account.script("deploy.sh", "--no-live", *words)

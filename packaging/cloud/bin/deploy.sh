@@ -9,7 +9,7 @@
 #                           "none" closes it again
 #   --no-live, --no-curated  leave that stack as it is, or out
 #   --windows flink         also windows and alerts on streams of their own, by Managed Service for Apache Flink; "lambda",
-#                           the default, leaves it at the live dashboard's minutes
+#                           the default, leaves it at the live dashboard's minutes; "none" is --no-live
 #   --streaming-jar FILE    the Flink application, built before; by default Maven builds packaging/cloud/streaming
 #   --sensors N             stream, domain and budget as large as estimate.sh --sensors N says; --hours H and --gateways M as
 #                           there. A parameter that is named wins
@@ -73,8 +73,9 @@ while [ $# -gt 0 ]; do
                 --windows)
                     case $2 in
                         lambda) ;;
+                        none) live='' ;;
                         flink) streaming=yes ;;
-                        *) usage "--windows takes lambda or flink, not \"$2\"" ;;
+                        *) usage "--windows takes lambda, flink or none, not \"$2\"" ;;
                     esac
                     ;;
                 --parameter)
