@@ -97,6 +97,7 @@ def test_what_athena_says_is_passed_on(athena):
     (("gaps", "--from", "2025-07-15"), "--to is missing"),
     (("range", "--from", "2025-07-15 17:00Z"), "--from takes a local time"),
     (("gaps", "--zone", "UTC"), "gaps takes --from --to"),
+    (("gaps", *DAYS, "--table", "hr_raw; DROP TABLE x"), "--table takes the name of a table"),
     (("nonsense",), "there are: gaps, heart_rate_range,"),
     (("s", "--dry-run"), "there are: gaps, heart_rate_range,"),
     (("gaps", "--frm", "x"), 'unknown option "--frm"'),

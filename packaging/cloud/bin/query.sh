@@ -10,6 +10,8 @@
 #   --from, --to     days, or local times where the query takes times
 #   --zone           where the query takes one: whose local times these are
 #   --highest        a highest heart rate, where the query takes one; 190
+#   --table NAME     over the table of another delivery, hr_sessions or hr_raw, instead of the lake's: all of its folders are
+#                    read, as a folder's day is that of the arrival
 #   --csv            comma-separated values instead of a table
 #   --plot FILE.svg  a line for each sensor (or whatever the answer tells apart), besides
 #   --dry-run        print the SQL text, and ask nothing
@@ -30,7 +32,7 @@ while [ $# -gt 0 ]; do
         continue
     fi
     case $1 in
-        --from | --to | --zone | --highest | --plot)
+        --from | --to | --zone | --highest | --plot | --table)
             value_of "$@"
             words+=("$1=$2")
             shift
@@ -46,6 +48,6 @@ export PYTHONDONTWRITEBYTECODE=1
 if [ ${#words[@]} -gt 0 ] && [ -z "$DRY_RUN" ]; then
     connect
     need_lake
-    export WORK_GROUP=${OUTPUT[WorkGroup]} LAKE_DATABASE=${OUTPUT[Database]} LAKE_TABLE=${OUTPUT[Table]}
+    export WORK_GROUP=${OUTPUT[WorkGroup]} LAKE_DATABASE=${OUTPUT[Database]} LAKE_TABLE=${OUTPUT[Table]} LAKE_FIRST_DAY=${OUTPUT[FirstDay]:-2025-01-01}
 fi
 "$cloud/lib/query.py" ${DRY_RUN:+--dry-run} "${words[@]}"

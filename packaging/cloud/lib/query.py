@@ -26,15 +26,19 @@ WIDTH, HEIGHT, LEFT, EDGE = 900, 360, 60, 30
 Rows = list[dict[str, str]]
 
 
-def text_of(name: str, values: dict[str, str]) -> str:
-    """The query's text; a value that it does not take is a mistake of the person's."""
+def text_of(name: str, values: dict[str, str], other: str | None = None) -> str:
+    """The query's text, over the lake's table or another; a value that it does not take is a mistake of the person's."""
     sql = query_text.find(name).read_text()
     declared = query_text.parameters(sql)
     if more := sorted(set(values) - set(declared)):
         takes = " ".join(f"--{word}" for word in declared)
         raise NotAQuery(f"{query_text.find(name).stem} takes {takes}, and no --{more[0]}")
-    table = os.environ.get("LAKE_TABLE", "hr_table")
-    return re.sub(r"\bhr_table\b", table, query_text.filled(sql, values))
+    sql = query_text.filled(sql, values)
+    if other is not None:
+        if not re.fullmatch(r"[a-z0-9_]+", other):
+            raise NotAQuery(f'--table takes the name of a table of the database, not "{other}"')
+        return query_text.over(sql, other, os.environ.get("LAKE_FIRST_DAY", "2025-01-01"))
+    return re.sub(r"\bhr_table\b", os.environ.get("LAKE_TABLE", "hr_table"), sql)
 
 
 def ask(sql: str) -> tuple[Rows, int]:
@@ -130,7 +134,7 @@ def list_queries() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="query.sh", add_help=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?")
-    for word in ("from", "to", "zone", "highest", "plot"):
+    for word in ("from", "to", "zone", "highest", "plot", "table"):
         parser.add_argument(f"--{word}")
     parser.add_argument("--csv", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
@@ -138,7 +142,7 @@ def main() -> None:
     if asked["name"] is None:
         return list_queries()
     values = {word: asked[word] for word in ("from", "to", "zone", "highest") if asked[word] is not None}
-    sql = text_of(asked["name"], values)
+    sql = text_of(asked["name"], values, asked["table"])
     if asked["dry_run"]:
         return print(sql, end="")
     rows, read = ask(sql)

@@ -72,6 +72,24 @@ def filled(sql: str, values: dict[str, str] | None = None) -> str:
     return sql
 
 
+def over(sql: str, table: str, first_day: str) -> str:
+    """The query over another table of lines, whose folders are no days of events: the views that it needs become parts of it,
+    and a line's day is what the lake puts it under."""
+    views = {path.stem: path.read_text() for path in (QUERIES / "views").glob("*.sql")}
+    needed: dict[str, str] = {}
+
+    def need(text: str) -> None:
+        for name, view in views.items():
+            if name not in needed and re.search(rf"\b{name}\b", text):
+                need(view)
+                needed[name] = view
+
+    need(sql)
+    lines = f"""SELECT *, greatest(substr("timestamp", 1, 10), '{first_day}') AS "date" FROM {table}"""
+    parts = ",\n".join(f"{name} AS (\n{text}\n)" for name, text in {"hr_table": lines, **needed}.items())
+    return re.sub(r"^WITH ", lambda _: f"WITH {parts},\n", sql, count=1, flags=re.MULTILINE)
+
+
 def find(name: str) -> Path:
     """The query of this name, or the only one whose name has it as a part."""
     paths = sorted(QUERIES.glob("*.sql"))

@@ -1,4 +1,5 @@
 -- Resting heart rate per sensor and local day: the lowest mean of five minutes on the clock, each minute measured.
+-- Of several that are as low, the first.
 -- Parameters: first and last local day, and whose day it is.
 -- parameter from day 2025-07-15
 -- parameter to day 2025-07-16
@@ -16,9 +17,14 @@ stretches AS (
     WHERE "date" BETWEEN CAST(date_add('day', -1, first_day) AS varchar) AND CAST(date_add('day', 1, last_day) AS varchar)
     GROUP BY 1, 2, 3, 4, 5
     HAVING count(*) = 5
+),
+ranked AS (
+    SELECT sensor_id, local_day, mean AS resting, began_at,
+        row_number() OVER (PARTITION BY sensor_id, local_day ORDER BY round(mean, 6), began_at) AS place
+    FROM stretches
+    WHERE local_day BETWEEN first_day AND last_day
 )
-SELECT sensor_id, local_day, min(mean) AS resting, min_by(began_at, mean) AS began_at
-FROM stretches
-WHERE local_day BETWEEN first_day AND last_day
-GROUP BY sensor_id, local_day
+SELECT sensor_id, local_day, resting, began_at
+FROM ranked
+WHERE place = 1
 ORDER BY sensor_id, local_day
