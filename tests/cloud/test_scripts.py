@@ -296,6 +296,9 @@ def test_the_live_stack_runs_the_code_that_was_uploaded(account, tmp_path):
         done = account.script(*asked, environment=environment)
         assert done.returncode == 0, done.stderr
         assert code() != before
+        # How long the index keeps things stays as it was said: with the template's 400 days no domain would hold this.
+        sized = account.script("deploy.sh", "--dry-run", "--sensors", "5000", "--lambda-zip", other, environment=environment)
+        assert sized.returncode == 0 and "InstanceType=m7g.large.search" in sized.stdout, sized.stderr
         ages = {path: re.search(r'"min_index_age": "(\d+d)"', body)[1] for path, body in domain.puts.items() if "/policies/" in path}
     assert ages == {"/_plugins/_ism/policies/hr-readings": "3d", "/_plugins/_ism/policies/hr-minutes": "1131d"}
 
