@@ -94,24 +94,7 @@ pub const IDS_PARAMETERS: &str = "allow_partial_search_results=false&ignore_unav
 
 /// The ids that are in the answer to [`ids_body`].
 pub fn held_ids(answer: &[u8]) -> Result<Vec<String>, UnreadableAnswer> {
-    let answer: IdsAnswer = serde_json::from_slice(answer).map_err(|_| UnreadableAnswer)?;
-    if answer.timed_out {
-        return Err(UnreadableAnswer);
-    }
-    Ok(answer.hits.hits.into_iter().map(|hit| hit.id).collect())
-}
-
-#[derive(Deserialize)]
-struct IdsAnswer {
-    timed_out: bool,
-    #[serde(default)]
-    hits: IdHits,
-}
-
-#[derive(Deserialize, Default)]
-struct IdHits {
-    #[serde(default)]
-    hits: Vec<IdHit>,
+    Ok(hits::<IdHit>(answer)?.into_iter().map(|hit| hit.id).collect())
 }
 
 #[derive(Deserialize)]
@@ -148,11 +131,7 @@ pub struct UnreadableAnswer;
 impl Page {
     /// Reads the answer's body.
     pub fn parse(answer: &[u8]) -> Result<Self, UnreadableAnswer> {
-        let answer: SearchAnswer<'_> = serde_json::from_slice(answer).map_err(|_| UnreadableAnswer)?;
-        if answer.timed_out {
-            return Err(UnreadableAnswer);
-        }
-        let mut hits = answer.hits.hits;
+        let mut hits: Vec<Hit<'_>> = hits(answer)?;
         let last = hits.len() < PAGE_ROWS_MAX;
         let after = hits.last_mut().filter(|_| !last).map(|hit| hit.sort.to_owned());
         let rows = hits.len();
@@ -161,18 +140,29 @@ impl Page {
     }
 }
 
-/// Without a hit the filter leaves no `hits` at all; that it is an answer, `timed_out` says.
-#[derive(Deserialize)]
-struct SearchAnswer<'a> {
-    timed_out: bool,
-    #[serde(borrow, default)]
-    hits: Hits<'a>,
+fn hits<'a, H: Deserialize<'a>>(answer: &'a [u8]) -> Result<Vec<H>, UnreadableAnswer> {
+    let answer: SearchAnswer<H> = serde_json::from_slice(answer).map_err(|_| UnreadableAnswer)?;
+    if answer.timed_out { Err(UnreadableAnswer) } else { Ok(answer.hits.hits) }
 }
 
-#[derive(Deserialize, Default)]
-struct Hits<'a> {
-    #[serde(borrow, default)]
-    hits: Vec<Hit<'a>>,
+/// Without a hit the filter leaves no `hits` at all; that it is an answer, `timed_out` says.
+#[derive(Deserialize)]
+struct SearchAnswer<H> {
+    timed_out: bool,
+    #[serde(default = "Hits::none")]
+    hits: Hits<H>,
+}
+
+#[derive(Deserialize)]
+struct Hits<H> {
+    #[serde(default = "Vec::new")]
+    hits: Vec<H>,
+}
+
+impl<H> Hits<H> {
+    fn none() -> Self {
+        Self { hits: Vec::new() }
+    }
 }
 
 #[derive(Deserialize)]
