@@ -189,6 +189,12 @@ def test_status_says_line_by_line_what_to_do(lake):
     account, _ = lake
     made = outputs(account)
     what_moto_skipped(account)
+    for name, topic in (("by-choice", made["Topic"]), ("somebody-elses", made["Topic"] + "-too")):
+        alarm = {"Type": "AWS::CloudWatch::Alarm", "Properties": {
+            "AlarmName": name, "ComparisonOperator": "GreaterThanThreshold", "EvaluationPeriods": 1, "Threshold": 1}}
+        template = {"Parameters": {"TopicArn": {"Type": "String"}}, "Resources": {"Alarm": alarm}}
+        account.aws("cloudformation", "create-stack", "--stack-name", name, "--template-body", json.dumps(template),
+                    "--parameters", f"ParameterKey=TopicArn,ParameterValue={topic}")
     run = account.script("status.sh")
     assert run.returncode == 1
     line, = (one for one in run.stdout.splitlines() if "not encrypted" in one)
@@ -198,8 +204,9 @@ def test_status_says_line_by_line_what_to_do(lake):
     assert well.returncode == 0, well.stdout
     lines = well.stdout.splitlines()[1:]
     assert all(line.endswith(" OK") for line in lines)
-    for word in ("stream ", "delivery ", "  errors/", "budget ", "merge ", "alarms ", "hr-gatewayd-live: not deployed"):
+    for word in ("stream ", "delivery ", "  errors/", "budget ", "merge ", "alarms ", "hr-gatewayd-live: not deployed", "by-choice: CREATE_COMPLETE"):
         assert any(word in line for line in lines), word
+    assert "somebody-elses" not in well.stdout
 
     account.aws("s3api", "put-object", "--bucket", made["Bucket"], "--key", "errors/parquet/x/2026-11-21/y", "--body", __file__)
     measured = [{"MetricName": "GetRecords.IteratorAgeMilliseconds", "Value": 7200000, "Dimensions": [{"Name": "StreamName", "Value": "hr-kinesis-stream"}]}]

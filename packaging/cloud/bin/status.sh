@@ -18,6 +18,18 @@ while [ $# -gt 0 ]; do
     common_option "$@" || usage "unknown option \"$1\""
     shift "$TAKEN"
 done
+# check_others: the stacks by choice, under whatever name: they tell the lake's topic of their alarms. Adds to `alarms`.
+check_others() {
+    local stack
+    ask stacks cloudformation describe-stacks \
+        --query "Stacks[?Parameters[?ParameterKey=='TopicArn' && ParameterValue=='$topic']].StackName" || return 0
+    for stack in $ANSWER; do
+        [[ " ${alarms[*]} None " != *" $stack "* ]] || continue
+        check_stack "$stack"
+        alarms+=("$stack")
+    done
+}
+
 connect
 need_lake
 echo "account $ACCOUNT, region $AWS_REGION"
@@ -29,6 +41,7 @@ check_errors "${OUTPUT[Bucket]}" "${OUTPUT[DeliveryName]}" "${OUTPUT[Prefix]:-}"
 check_budget "$STACK"
 check_listeners "${OUTPUT[Topic]}"
 alarms=("$STACK")
+topic=${OUTPUT[Topic]}
 check_stack "$STACK-curated"
 if load_stack "$STACK-curated"; then
     alarms+=("$STACK-curated")
@@ -46,6 +59,7 @@ if load_stack "$STACK-live"; then
     check_queue "${OUTPUT[FailureQueueUrl]:-}"
     check_domain "${OUTPUT[DomainArn]:-}" "${PARAMETER[NodeCount]:-1}"
 fi
+check_others
 check_alarms "${alarms[@]}"
 check_measurements
 exit "$NEEDED"
