@@ -4,6 +4,7 @@
 #   tests/cloud/run.sh -k template     the template without the lake
 #   tests/cloud/run.sh --measure       the table of packaging/cloud/README.md
 #   tests/cloud/run.sh --measure-events  that of the app events
+#   tests/cloud/run.sh --measure-index   bytes a reading and a minute in the index
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 # shellcheck source=packaging/prepare.sh
@@ -98,6 +99,7 @@ terraform_tools
 case ${1:-} in
     --measure) exec target/cloud-venv/bin/python -B tests/cloud/measure.py ;;
     --measure-events) exec target/cloud-venv/bin/python -B tests/cloud/measure_events.py ;;
+    --measure-index) exec target/cloud-venv/bin/python -B tests/cloud/measure_index.py ;;
     # Two at a time: each file's tests stay together, as they share what they started.
     *) exec target/cloud-venv/bin/python -B -m pytest -q -p no:cacheprovider -n 2 --dist loadfile --durations 20 --durations-min 10 "${untested[@]}" tests/cloud "$@" ;;
 esac

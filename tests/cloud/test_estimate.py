@@ -50,7 +50,7 @@ def test_a_small_fleet_comes_to_what_a_hand_comes_to():
     assert dollars(text, "lake", "key requests") == pytest.approx((10 + 3) * 12 * 730 / 10_000 * price["kms_requests_10000"], abs=0.01)
     assert dollars(text, "dashboard", "m7g.medium.search") == pytest.approx(2 * 730 * 0.068, abs=0.01)
     # Readings for 431 days and minutes for 1,131, both twice, on two nodes with 30 % free.
-    index = 100 * 86_400 * 74 * 431 + 100 * 1440 * 122 * 1131
+    index = 100 * 86_400 * 74 * 431 + 100 * 1440 * 126 * 1131
     assert dollars(text, "dashboard", "GB of disk") == pytest.approx(2 * math.ceil(index / 0.7 / GB) * price["opensearch_gp3_gb_month"], abs=0.01)
     assert dollars(text, "delivery", "asking for the day") == pytest.approx(readings * 0.001 / 3600 * price["firehose_jq_hour"], abs=0.01)
     assert total(text) == pytest.approx(sum(amount for *_, amount in rows(text)), abs=0.15)
